@@ -1,0 +1,69 @@
+# Plain `make` lists the targets.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+BIN := bin
+# Packages whose tests need nothing but Go. The others, below test/, run on the lab, one after another.
+UNIT = $$(go list ./... | grep -v -e '/test/e2e' -e '/test/lab' -e '/test/demo')
+TOOL := go tool -modfile=tools/go.mod
+
+.PHONY: help
+help: ## List the targets
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: ## Start a real control plane, install Kubetide, and show an HPA and an IHPA scaling (takes the first build's minutes once)
+	go run ./test/demo
+
+.PHONY: test
+test: lab-build test-unit test-e2e ## Everything: unit, property, integration and end-to-end tests
+
+.PHONY: test-unit
+test-unit: ## Unit, property and fuzz-seed tests, with the race detector
+	go test -race $(UNIT)
+
+.PHONY: test-e2e
+test-e2e: lab-build ## Tests on the lab, with the race detector
+	go test -race -count=1 -p 1 -timeout 40m ./test/lab/... ./test/e2e/...
+
+.PHONY: build
+build: ## Build the kubetide binary into bin/
+	CGO_ENABLED=0 go build -o $(BIN)/kubetide ./cmd/kubetide
+
+.PHONY: lab-build
+lab-build: ## Build the lab's control plane into the user's cache (minutes, once)
+	go run ./test/lab/cmd/lab build
+
+.PHONY: lab-up
+lab-up: ## Start a lab in the background and print its kubeconfig's path
+	go run ./test/lab/cmd/lab up
+
+.PHONY: lab-down
+lab-down: ## End the lab that lab-up (or demo) left running
+	go run ./test/lab/cmd/lab down
+
+.PHONY: bench
+bench: ## Benchmarks: the store at 100,000 series, the collection of 10,000 queries
+	go test -run '^$$' -bench . -benchmem ./adapter/... ./internal/... ./collectors/...
+
+FUZZTIME ?= 30s
+.PHONY: fuzz
+fuzz: ## Fuzz each parser of foreign input for FUZZTIME (30s)
+	@set -e; go list -f '{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}}{{end}}' ./... | while read -r pkg; do \
+	  for f in $$(go test -list '^Fuzz' $$pkg | grep ^Fuzz || true); do \
+	    echo "$$pkg $$f"; go test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$pkg; done; done
+
+.PHONY: generate
+generate: ## Regenerate deep copies and CRDs
+	go generate ./api/...
+
+.PHONY: lint
+lint: ## golangci-lint at its pinned version
+	$(TOOL) golangci-lint run
+
+.PHONY: verify
+verify: generate lint ## Generated files current, lint, vet, tidy, clean tree
+	go vet ./...
+	go mod tidy -diff
+	@git diff --exit-code || { echo "make verify: the tree changed: commit what generate wrote"; exit 1; }
+	@test -z "$$(git status --porcelain)" || { git status --short; echo "make verify: the tree is not clean"; exit 1; }
