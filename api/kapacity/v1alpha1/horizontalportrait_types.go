@@ -1,0 +1,332 @@
+package v1alpha1
+
+import (
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
+	batchv1 "k8s.io/api/batch/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+)
+
+// HorizontalPortrait says what the replica count of a workload should be, now or over time, as an algorithm finds it.
+// The Dynamic providers of an IHPA write and read it.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:resource:shortName=hp,scope=Namespaced
+// +kubebuilder:subresource:status
+// +kubebuilder:printcolumn:name="Type",type=string,JSONPath=`.spec.portraitType`,description="Type of the portrait"
+// +kubebuilder:printcolumn:name="Target",type=string,JSONPath=`.spec.scaleTargetRef.name`,description="Name of the workload"
+// +kubebuilder:printcolumn:name="Algorithm",type=string,JSONPath=`.spec.algorithm.type`,description="Who makes the portrait"
+// +kubebuilder:printcolumn:name="Generated",type=string,JSONPath=`.status.conditions[?(@.type=="PortraitGenerated")].status`,description="Whether the last attempt succeeded"
+// +kubebuilder:printcolumn:name="Replicas",type=integer,JSONPath=`.status.portraitData.static.replicas`,priority=1,description="Replicas of a static portrait"
+// +kubebuilder:printcolumn:name="Expires",type=string,JSONPath=`.status.portraitData.expireTime`,priority=1,description="When the portrait ends"
+// +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="PortraitGenerated")].reason`,priority=1,description="Why the last attempt succeeded or failed"
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+type HorizontalPortrait struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	// What to find out, and how.
+	Spec HorizontalPortraitSpec `json:"spec,omitempty"`
+	// What was found. Written by the controller, or by the external generator that the spec names.
+	Status HorizontalPortraitStatus `json:"status,omitempty"`
+}
+
+// HorizontalPortraitList is a list of HorizontalPortraits.
+//
+// +kubebuilder:object:root=true
+type HorizontalPortraitList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+	Items           []HorizontalPortrait `json:"items"`
+}
+
+// HorizontalPortraitSpec says what to find out, and how.
+type HorizontalPortraitSpec struct {
+	// The workload that the portrait is about.
+	ScaleTargetRef autoscalingv2.CrossVersionObjectReference `json:"scaleTargetRef"`
+
+	PortraitSpec `json:",inline"`
+}
+
+// PortraitType is the type of a portrait.
+type PortraitType string
+
+const (
+	// ReactivePortrait follows what is measured now.
+	ReactivePortrait PortraitType = "Reactive"
+	// PredictivePortrait follows what is forecast.
+	PredictivePortrait PortraitType = "Predictive"
+	// BurstPortrait answers sudden rises.
+	BurstPortrait PortraitType = "Burst"
+)
+
+// PortraitSpec says how a portrait is made.
+type PortraitSpec struct {
+	// The type of the portrait: Reactive, Predictive, Burst, or a name of an external generator's own. It is part of
+	// the HorizontalPortrait's name, in lower case.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	PortraitType PortraitType `json:"portraitType"`
+
+	// The name of an external generator. When it is set, the built-in ones leave the portrait alone and somebody else
+	// writes its status.
+	// +kubebuilder:validation:MaxLength=253
+	// +optional
+	ExternalGeneratorName string `json:"externalGeneratorName,omitempty"`
+
+	// The metrics that the algorithm reads.
+	// +kubebuilder:validation:MaxItems=64
+	// +listType=atomic
+	// +optional
+	Metrics []MetricSpec `json:"metrics,omitempty"`
+
+	// The algorithm that makes the portrait, and its settings.
+	Algorithm PortraitAlgorithm `json:"algorithm"`
+}
+
+// MetricOperator compares a metric with its target.
+//
+// +kubebuilder:validation:Enum="==";">";"<";">=";"<="
+type MetricOperator string
+
+const (
+	// MetricOperatorEqual is ==.
+	MetricOperatorEqual MetricOperator = "=="
+	// MetricOperatorGreater is >.
+	MetricOperatorGreater MetricOperator = ">"
+	// MetricOperatorLess is <.
+	MetricOperatorLess MetricOperator = "<"
+	// MetricOperatorGreaterOrEqual is >=.
+	MetricOperatorGreaterOrEqual MetricOperator = ">="
+	// MetricOperatorLessOrEqual is <=.
+	MetricOperatorLessOrEqual MetricOperator = "<="
+)
+
+// MetricSpec is a metric as a HorizontalPodAutoscaler has it, with a name and an operator.
+type MetricSpec struct {
+	autoscalingv2.MetricSpec `json:",inline"`
+
+	// The name by which an algorithm knows the metric.
+	// +kubebuilder:validation:MaxLength=253
+	// +optional
+	Name string `json:"name,omitempty"`
+
+	// How the metric is compared with its target, where it is a condition: ==, >, <, >= or <=.
+	// +optional
+	Operator MetricOperator `json:"operator,omitempty"`
+}
+
+// PortraitAlgorithmType is the type of an algorithm.
+type PortraitAlgorithmType string
+
+const (
+	// KubeHPAAlgorithm is the replica algorithm of the HorizontalPodAutoscaler.
+	KubeHPAAlgorithm PortraitAlgorithmType = "KubeHPA"
+	// ExternalJobAlgorithm is a job that leaves its result behind.
+	ExternalJobAlgorithm PortraitAlgorithmType = "ExternalJob"
+)
+
+// PortraitAlgorithm is the algorithm that makes a portrait, and its settings.
+type PortraitAlgorithm struct {
+	// The type of the algorithm: KubeHPA, ExternalJob, or a name of an external generator's own.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	Type PortraitAlgorithmType `json:"type"`
+
+	// The settings of the KubeHPA algorithm.
+	// +optional
+	KubeHPA *KubeHPAPortraitAlgorithm `json:"kubeHPA,omitempty"`
+
+	// The settings of the ExternalJob algorithm.
+	// +optional
+	ExternalJob *ExternalJobPortraitAlgorithm `json:"externalJob,omitempty"`
+
+	// Settings of an external generator's algorithm, in its own form.
+	// +kubebuilder:pruning:PreserveUnknownFields
+	// +optional
+	Config *runtime.RawExtension `json:"config,omitempty"`
+}
+
+// KubeHPAPortraitAlgorithm is the settings of the HorizontalPodAutoscaler's replica algorithm.
+type KubeHPAPortraitAlgorithm struct {
+	// The time between two looks at the metrics. The default is 15s.
+	// +kubebuilder:default="15s"
+	// +kubebuilder:validation:MaxLength=64
+	// +optional
+	SyncPeriod metav1.Duration `json:"syncPeriod,omitzero"`
+
+	// How far the measured usage may be from its target without a change, as a share: 0.1 is ten percent, the default.
+	// +kubebuilder:default="0.1"
+	// +kubebuilder:validation:MaxLength=64
+	// +optional
+	Tolerance resource.Quantity `json:"tolerance,omitzero"`
+
+	// How long after its start a pod's cpu usage is not trusted while the pod is unready. The default is 5m.
+	// +kubebuilder:default="5m"
+	// +kubebuilder:validation:MaxLength=64
+	// +optional
+	CPUInitializationPeriod metav1.Duration `json:"cpuInitializationPeriod,omitzero"`
+
+	// How long after its start a change of a pod's readiness counts as its first. The default is 30s.
+	// +kubebuilder:default="30s"
+	// +kubebuilder:validation:MaxLength=64
+	// +optional
+	InitialReadinessDelay metav1.Duration `json:"initialReadinessDelay,omitzero"`
+}
+
+// ExternalJobPortraitAlgorithm is a job that leaves its result behind.
+type ExternalJobPortraitAlgorithm struct {
+	// The job.
+	Job PortraitAlgorithmJob `json:"job"`
+
+	// Where the job leaves its result.
+	ResultSource PortraitAlgorithmResultSource `json:"resultSource"`
+}
+
+// PortraitAlgorithmJobType is the type of a job.
+//
+// +kubebuilder:validation:Enum=CronJob
+type PortraitAlgorithmJobType string
+
+// CronJobPortraitAlgorithmJob is a CronJob of Kubernetes.
+const CronJobPortraitAlgorithmJob PortraitAlgorithmJobType = "CronJob"
+
+// PortraitAlgorithmJob is the job of an external algorithm.
+type PortraitAlgorithmJob struct {
+	// The type of the job: CronJob.
+	Type PortraitAlgorithmJobType `json:"type"`
+
+	// The settings of a CronJob.
+	// +optional
+	CronJob *CronJobPortraitAlgorithmConfig `json:"cronJob,omitempty"`
+}
+
+// CronJobPortraitAlgorithmConfig is the settings of a CronJob.
+type CronJobPortraitAlgorithmConfig struct {
+	// The CronJob that is created in the namespace of the algorithm jobs.
+	Template CronJobTemplateSpec `json:"template"`
+}
+
+// CronJobTemplateSpec is a CronJob to be created.
+type CronJobTemplateSpec struct {
+	// Labels and annotations of the CronJob.
+	// +optional
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	// The spec of the CronJob, as in batch/v1. The container named "algorithm" gets the default image and the variables
+	// METRICS_SERVER_ADDR, HP_NAMESPACE and HP_NAME.
+	Spec batchv1.CronJobSpec `json:"spec"`
+}
+
+// PortraitAlgorithmResultSourceType is the type of a result source.
+//
+// +kubebuilder:validation:Enum=ConfigMap
+type PortraitAlgorithmResultSourceType string
+
+// ConfigMapPortraitAlgorithmResultSource is a ConfigMap named after the HorizontalPortrait.
+const ConfigMapPortraitAlgorithmResultSource PortraitAlgorithmResultSourceType = "ConfigMap"
+
+// PortraitAlgorithmResultSource is where a job leaves its result.
+type PortraitAlgorithmResultSource struct {
+	// The type of the source: ConfigMap. It is named after the HorizontalPortrait, with -result behind.
+	Type PortraitAlgorithmResultSourceType `json:"type"`
+
+	// The settings of a ConfigMap source. There are none yet.
+	// +optional
+	ConfigMap *ConfigMapPortraitAlgorithmResultSourceConfig `json:"configMap,omitempty"`
+}
+
+// ConfigMapPortraitAlgorithmResultSourceConfig is the settings of a ConfigMap source. There are none yet.
+type ConfigMapPortraitAlgorithmResultSourceConfig struct{}
+
+// HorizontalPortraitStatus is what was found.
+type HorizontalPortraitStatus struct {
+	// The portrait.
+	// +optional
+	PortraitData *PortraitData `json:"portraitData,omitempty"`
+
+	// The state of the portrait: PortraitGenerated.
+	// +kubebuilder:validation:MaxItems=32
+	// +listType=map
+	// +listMapKey=type
+	// +optional
+	Conditions []metav1.Condition `json:"conditions,omitempty" patchStrategy:"merge" patchMergeKey:"type"`
+
+	// The generation of the spec that this status is about. A Kubetide addition.
+	// +optional
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+}
+
+// PortraitDataType is the form of a portrait.
+//
+// +kubebuilder:validation:Enum=Static;Cron;TimeSeries
+type PortraitDataType string
+
+const (
+	// StaticPortraitData is one number of replicas.
+	StaticPortraitData PortraitDataType = "Static"
+	// CronPortraitData is numbers of replicas in windows of time that come again.
+	CronPortraitData PortraitDataType = "Cron"
+	// TimeSeriesPortraitData is numbers of replicas at points of time.
+	TimeSeriesPortraitData PortraitDataType = "TimeSeries"
+)
+
+// PortraitData is a portrait.
+type PortraitData struct {
+	// The form of the portrait: Static, Cron or TimeSeries. The field of the same name holds it.
+	Type PortraitDataType `json:"type"`
+
+	// A portrait of one number.
+	// +optional
+	Static *StaticPortrait `json:"static,omitempty"`
+
+	// A portrait of windows.
+	// +optional
+	Cron *CronPortrait `json:"cron,omitempty"`
+
+	// A portrait of points of time.
+	// +optional
+	TimeSeries *TimeSeriesPortrait `json:"timeSeries,omitempty"`
+
+	// When the portrait ends. Absent: never.
+	// +optional
+	ExpireTime *metav1.Time `json:"expireTime,omitempty"`
+}
+
+// StaticPortrait is a portrait of one number.
+type StaticPortrait struct {
+	// The number of replicas.
+	// +kubebuilder:validation:Minimum=0
+	Replicas int32 `json:"replicas"`
+}
+
+// CronPortrait is a portrait of windows of time that come again.
+type CronPortrait struct {
+	// The windows. Where two overlap, the one with more replicas decides.
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=100
+	// +listType=map
+	// +listMapKey=name
+	Crons []ReplicaCron `json:"crons"`
+}
+
+// TimeSeriesPortrait is a portrait of points of time.
+type TimeSeriesPortrait struct {
+	// The points, ordered by time. Each holds until the next one, the last one until the portrait ends.
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=10080
+	// +listType=atomic
+	TimeSeries []ReplicaTimeSeriesPoint `json:"timeSeries"`
+}
+
+// ReplicaTimeSeriesPoint is a number of replicas from a point of time on.
+type ReplicaTimeSeriesPoint struct {
+	// The time, in seconds since 1970-01-01 00:00 UTC.
+	// +kubebuilder:validation:Minimum=0
+	Timestamp int64 `json:"timestamp"`
+
+	// The number of replicas.
+	// +kubebuilder:validation:Minimum=0
+	Replicas int32 `json:"replicas"`
+}

@@ -1,0 +1,505 @@
+package v1alpha1
+
+import (
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// IntelligentHorizontalPodAutoscaler keeps a workload at the replica count that its portrait providers ask for, and
+// moves it there in gray steps that cut traffic from pods before deleting them.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:resource:shortName=ihpa,scope=Namespaced
+// +kubebuilder:subresource:status
+// +kubebuilder:printcolumn:name="Target",type=string,JSONPath=`.spec.scaleTargetRef.name`,description="Name of the workload"
+// +kubebuilder:printcolumn:name="Min",type=integer,JSONPath=`.spec.minReplicas`,description="Lower bound"
+// +kubebuilder:printcolumn:name="Max",type=integer,JSONPath=`.spec.maxReplicas`,description="Upper bound"
+// +kubebuilder:printcolumn:name="Desired",type=integer,JSONPath=`.status.desiredReplicas`,description="Where the workload is going, within the bounds"
+// +kubebuilder:printcolumn:name="Online",type=integer,JSONPath=`.status.onlineReplicas`,description="Pods that serve"
+// +kubebuilder:printcolumn:name="Cutoff",type=integer,JSONPath=`.status.cutoffReplicas`,description="Pods that run without traffic"
+// +kubebuilder:printcolumn:name="Provider",type=string,JSONPath=`.status.currentPortraitValue.provider`,description="Who asks for the replicas"
+// +kubebuilder:printcolumn:name="Gray",type=integer,JSONPath=`.status.gray.grayPercent`,description="Percent of the gray run that is done"
+// +kubebuilder:printcolumn:name="Active",type=string,JSONPath=`.status.conditions[?(@.type=="ScalingActive")].status`,description="Whether it scales"
+// +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="ScalingActive")].reason`,priority=1,description="Why it scales or does not"
+// +kubebuilder:printcolumn:name="Healthy",type=string,JSONPath=`.status.conditions[?(@.type=="PortraitsHealthy")].status`,priority=1,description="Whether all providers answer"
+// +kubebuilder:printcolumn:name="Limited",type=string,JSONPath=`.status.conditions[?(@.type=="ScalingLimited")].reason`,priority=1,description="Whether a bound changes the wanted number"
+// +kubebuilder:printcolumn:name="Mode",type=string,JSONPath=`.spec.scaleMode`,priority=1,description="Auto or Preview"
+// +kubebuilder:printcolumn:name="Paused",type=boolean,JSONPath=`.spec.paused`,priority=1,description="Whether scaling is paused"
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+type IntelligentHorizontalPodAutoscaler struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	// What to scale, who says how far, and how to get there.
+	Spec IntelligentHorizontalPodAutoscalerSpec `json:"spec,omitempty"`
+	// What was last decided and where the workload stands. Written by the controller.
+	Status IntelligentHorizontalPodAutoscalerStatus `json:"status,omitempty"`
+}
+
+// IntelligentHorizontalPodAutoscalerList is a list of IntelligentHorizontalPodAutoscalers.
+//
+// +kubebuilder:object:root=true
+type IntelligentHorizontalPodAutoscalerList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+	Items           []IntelligentHorizontalPodAutoscaler `json:"items"`
+}
+
+// IntelligentHorizontalPodAutoscalerSpec says what to scale, who says how far, and how to get there.
+type IntelligentHorizontalPodAutoscalerSpec struct {
+	// The workload to scale: any kind with a scale subresource. Cutoff and Standby need a Deployment, a ReplicaSet
+	// or a StatefulSet of the group apps.
+	ScaleTargetRef autoscalingv2.CrossVersionObjectReference `json:"scaleTargetRef"`
+
+	// Stops all scaling while true: pods and replicas stay as they are. The default is false.
+	// +optional
+	Paused bool `json:"paused,omitempty"`
+
+	// The lower bound of the replica count. 0 is allowed.
+	// +kubebuilder:validation:Minimum=0
+	MinReplicas int32 `json:"minReplicas"`
+
+	// The upper bound of the replica count; it cannot be less than minReplicas.
+	// +kubebuilder:validation:Minimum=0
+	MaxReplicas int32 `json:"maxReplicas"`
+
+	// Auto (the default) scales the workload. Preview decides and reports in status, but leaves the workload and its
+	// pods alone.
+	// +kubebuilder:default=Auto
+	// +optional
+	ScaleMode ScaleMode `json:"scaleMode,omitempty"`
+
+	// Who says how many replicas there should be. Of the providers that have an opinion the one with the highest
+	// priority decides; of equals the one that asks for more replicas. The list may be empty: then nothing is scaled.
+	// +kubebuilder:validation:MaxItems=32
+	// +listType=atomic
+	PortraitProviders []HorizontalPortraitProvider `json:"portraitProviders"`
+
+	// How to move from one replica count to another. Without it every change is made at once.
+	// +optional
+	Behavior IHPABehavior `json:"behavior,omitzero"`
+
+	// Checks that stop or undo a gray run when the workload does worse than before.
+	// +kubebuilder:validation:MaxItems=16
+	// +listType=atomic
+	// +optional
+	StabilityCheckers []StabilityChecker `json:"stabilityCheckers,omitempty"`
+}
+
+// ScaleMode says whether decisions are carried out.
+//
+// +kubebuilder:validation:Enum=Auto;Preview
+type ScaleMode string
+
+const (
+	// ScaleModeAuto carries decisions out. It is the default.
+	ScaleModeAuto ScaleMode = "Auto"
+	// ScaleModePreview only reports them in status.
+	ScaleModePreview ScaleMode = "Preview"
+)
+
+// HorizontalPortraitProviderType is the type of a portrait provider.
+//
+// +kubebuilder:validation:Enum=Static;Cron;Dynamic
+type HorizontalPortraitProviderType string
+
+const (
+	// StaticProvider always asks for the same number of replicas.
+	StaticProvider HorizontalPortraitProviderType = "Static"
+	// CronProvider asks for replicas in windows of time.
+	CronProvider HorizontalPortraitProviderType = "Cron"
+	// DynamicProvider asks for what a HorizontalPortrait says.
+	DynamicProvider HorizontalPortraitProviderType = "Dynamic"
+)
+
+// HorizontalPortraitProvider is one opinion on how many replicas there should be.
+type HorizontalPortraitProvider struct {
+	// The type of the provider: Static, Cron or Dynamic. The field of the same name holds its settings.
+	Type HorizontalPortraitProviderType `json:"type"`
+
+	// The weight of the provider's opinion: the bigger number wins. May be negative.
+	Priority int32 `json:"priority"`
+
+	// The settings of a Static provider.
+	// +optional
+	Static *StaticHorizontalPortraitProvider `json:"static,omitempty"`
+
+	// The settings of a Cron provider.
+	// +optional
+	Cron *CronHorizontalPortraitProvider `json:"cron,omitempty"`
+
+	// The settings of a Dynamic provider. Its portraitType must be unique among the Dynamic providers, upper and lower
+	// case being the same.
+	// +optional
+	Dynamic *DynamicHorizontalPortraitProvider `json:"dynamic,omitempty"`
+}
+
+// StaticHorizontalPortraitProvider always asks for the same number of replicas.
+type StaticHorizontalPortraitProvider struct {
+	// The number of replicas. 0 is valid.
+	// +kubebuilder:validation:Minimum=0
+	Replicas int32 `json:"replicas"`
+}
+
+// CronHorizontalPortraitProvider asks for replicas in windows of time, and has no opinion outside them.
+type CronHorizontalPortraitProvider struct {
+	// The windows. Where two overlap, the one with more replicas decides.
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=100
+	// +listType=map
+	// +listMapKey=name
+	Crons []ReplicaCron `json:"crons"`
+}
+
+// DynamicHorizontalPortraitProvider asks for what the HorizontalPortrait says that is kept for it.
+type DynamicHorizontalPortraitProvider struct {
+	PortraitSpec `json:",inline"`
+}
+
+// CronExpression is a time that comes again and again, in the grammar of a standard crontab: five fields (minute,
+// hour, day of the month, month, day of the week) of numbers, names (JAN, MON), *, ?, ranges, steps and lists; or
+// @yearly, @monthly, @weekly, @daily, @hourly, @every 1h30m. CRON_TZ=Area/City before it overrules the time zone.
+//
+// +kubebuilder:validation:MaxLength=128
+type CronExpression string
+
+// ReplicaCron is a window of time that comes again and again, and the replicas wanted in it.
+type ReplicaCron struct {
+	// The name of the window, unique within its provider.
+	// +kubebuilder:validation:MaxLength=253
+	Name string `json:"name"`
+
+	// What the window is for. Not interpreted.
+	// +optional
+	Description string `json:"description,omitempty"`
+
+	// The IANA name of the time zone in which start and end are meant, for example Europe/Berlin. An empty string
+	// means UTC, the default.
+	// +kubebuilder:default=UTC
+	// +kubebuilder:validation:MaxLength=64
+	// +optional
+	TimeZone string `json:"timeZone,omitempty"`
+
+	// When the window begins, as a cron expression of five fields. The window is open from its start, inclusive, up to
+	// the first end that follows, exclusive; it may cross midnight.
+	Start CronExpression `json:"start"`
+
+	// When the window ends, as a cron expression of five fields. A window whose start and end are equal never opens.
+	End CronExpression `json:"end"`
+
+	// The number of replicas while the window is open. 0 is valid.
+	// +kubebuilder:validation:Minimum=0
+	Replicas int32 `json:"replicas"`
+}
+
+// IHPABehavior says how to move from one replica count to another.
+type IHPABehavior struct {
+	// How to add replicas. Without it they are added at once.
+	// +optional
+	ScaleUp ScalingBehavior `json:"scaleUp,omitzero"`
+
+	// How to remove replicas. Without it they are removed at once.
+	// +optional
+	ScaleDown ScalingBehavior `json:"scaleDown,omitzero"`
+
+	// How pods are chosen and how their traffic is switched.
+	// +optional
+	ReplicaProfile ReplicaProfileBehavior `json:"replicaProfile,omitzero"`
+}
+
+// ScalingBehavior says how to scale in one direction.
+type ScalingBehavior struct {
+	// Forbids scaling in this direction. The default is false.
+	// +optional
+	Disabled bool `json:"disabled,omitempty"`
+
+	// Scales in steps. Without it a change is made at once.
+	// +optional
+	GrayStrategy *GrayStrategy `json:"grayStrategy,omitempty"`
+}
+
+// GrayStrategy scales in steps, with a state for the pods on their way out.
+type GrayStrategy struct {
+	// The state that pods get at each step. Scaling up: Online. Scaling down: Cutoff or Standby hold the pods until the
+	// run and its observation are over; Deleted removes them step by step.
+	GrayState PodState `json:"grayState"`
+
+	// The time between two steps, in seconds.
+	// +kubebuilder:validation:Minimum=1
+	ChangeIntervalSeconds int32 `json:"changeIntervalSeconds"`
+
+	// The share of the whole change that each step adds, in percent, rounded down to whole pods.
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=100
+	ChangePercent int32 `json:"changePercent"`
+
+	// How long held pods are kept after the last step, in seconds, so that a mistake can be undone fast. The default
+	// is 0.
+	// +kubebuilder:validation:Minimum=0
+	// +optional
+	ObservationSeconds int32 `json:"observationSeconds,omitempty"`
+}
+
+// StabilityCheckerType is the type of a stability checker.
+//
+// +kubebuilder:validation:Enum=Metrics;External
+type StabilityCheckerType string
+
+const (
+	// MetricsStabilityChecker compares metrics with bounds.
+	MetricsStabilityChecker StabilityCheckerType = "Metrics"
+	// ExternalStabilityChecker asks an external checker.
+	ExternalStabilityChecker StabilityCheckerType = "External"
+)
+
+// StabilizationAction says what happens when a stability checker finds the workload unstable.
+//
+// +kubebuilder:validation:Enum=Pause;Rollback
+type StabilizationAction string
+
+const (
+	// PauseAction stops the gray run where it is.
+	PauseAction StabilizationAction = "Pause"
+	// RollbackAction turns the held pods Online again.
+	RollbackAction StabilizationAction = "Rollback"
+)
+
+// StabilityChecker watches the workload during a gray run.
+type StabilityChecker struct {
+	// The type of the checker: Metrics or External. The field of the same name holds its settings.
+	Type StabilityCheckerType `json:"type"`
+
+	// What to do when the workload is unstable: Pause or Rollback.
+	StabilizationAction StabilizationAction `json:"stabilizationAction"`
+
+	// How long to wait before the run goes on, in seconds. The default is 0.
+	// +kubebuilder:validation:Minimum=0
+	// +optional
+	CoolDownSeconds int32 `json:"coolDownSeconds,omitempty"`
+
+	// The settings of a Metrics checker.
+	// +optional
+	Metrics *MetricsStabilityCheckerConfig `json:"metrics,omitempty"`
+
+	// The settings of an External checker.
+	// +optional
+	External *ExternalStabilityCheckerConfig `json:"external,omitempty"`
+}
+
+// MetricsStabilityCheckerConfig compares metrics with bounds.
+type MetricsStabilityCheckerConfig struct {
+	// The metrics; the workload is unstable as soon as one holds. Each needs an operator.
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=32
+	// +listType=atomic
+	Metrics []MetricSpec `json:"metrics"`
+}
+
+// ExternalStabilityCheckerConfig asks an external checker.
+type ExternalStabilityCheckerConfig struct {
+	// The name of the checker.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	Name string `json:"name"`
+
+	// Settings that are handed to the checker.
+	// +kubebuilder:validation:MaxProperties=256
+	// +optional
+	Config map[string]string `json:"config,omitempty"`
+}
+
+// IntelligentHorizontalPodAutoscalerStatus says what was last decided and where the workload stands.
+type IntelligentHorizontalPodAutoscalerStatus struct {
+	// The generation of the spec that this status is about. A Kubetide addition.
+	// +optional
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+
+	// The value that was current before the current one.
+	// +optional
+	PreviousPortraitValue *PortraitValue `json:"previousPortraitValue,omitempty"`
+
+	// What the winning provider asks for, before minReplicas and maxReplicas are applied.
+	// +optional
+	CurrentPortraitValue *PortraitValue `json:"currentPortraitValue,omitempty"`
+
+	// The gray run, or the last one. grayPercent stays at 100 after a run is finished.
+	// +optional
+	Gray *GrayStatus `json:"gray,omitempty"`
+
+	// The state of the autoscaler: ScalingActive, ScalingLimited, GrayProgressing, and Kubetide's additions
+	// PortraitsHealthy, GrayStalled and Conflict.
+	// +kubebuilder:validation:MaxItems=32
+	// +listType=map
+	// +listMapKey=type
+	// +optional
+	Conditions []metav1.Condition `json:"conditions,omitempty" patchStrategy:"merge" patchMergeKey:"type"`
+
+	// The workload that was last acted on. Where spec.scaleTargetRef differs from it, that workload's held pods are
+	// turned Online before the new one is scaled. A Kubetide addition.
+	// +optional
+	ScaleTarget *autoscalingv2.CrossVersionObjectReference `json:"scaleTarget,omitempty"`
+
+	// The replica count that the workload has been asked to have, as its scale subresource says. A Kubetide addition.
+	// +optional
+	Replicas *int32 `json:"replicas,omitempty"`
+
+	// The replica count that the workload is going to: the current portrait value within minReplicas and maxReplicas.
+	// A Kubetide addition.
+	// +optional
+	DesiredReplicas *int32 `json:"desiredReplicas,omitempty"`
+
+	// The number of running pods in the state Online. A Kubetide addition.
+	// +optional
+	OnlineReplicas *int32 `json:"onlineReplicas,omitempty"`
+
+	// The number of running pods in the state Cutoff. A Kubetide addition.
+	// +optional
+	CutoffReplicas *int32 `json:"cutoffReplicas,omitempty"`
+
+	// The number of running pods in the state Standby. A Kubetide addition.
+	// +optional
+	StandbyReplicas *int32 `json:"standbyReplicas,omitempty"`
+
+	// The last decision that changed replicas, the profile or a condition, and how it came about. A Kubetide addition.
+	// +optional
+	LastDecision *DecisionRecord `json:"lastDecision,omitempty"`
+}
+
+// PortraitValue is what a provider asks for.
+type PortraitValue struct {
+	// The id of the provider: Static, Cron, or Dynamic- and the portrait type.
+	Provider string `json:"provider"`
+
+	// The number of replicas.
+	// +kubebuilder:validation:Minimum=0
+	Replicas int32 `json:"replicas"`
+
+	// When the value ends. Absent: never.
+	// +optional
+	ExpireTime *metav1.Time `json:"expireTime,omitempty"`
+}
+
+// GrayStatus is where a gray run stands. All fields but grayPercent and lastUpdateTime are Kubetide additions; a run
+// that lacks them was begun by Kapacity.
+type GrayStatus struct {
+	// How much of the run is done, in percent: the steps taken times changePercent, at most 100.
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=100
+	GrayPercent int32 `json:"grayPercent"`
+
+	// When grayPercent changed last.
+	LastUpdateTime metav1.Time `json:"lastUpdateTime"`
+
+	// The online replica count when the run began.
+	// +kubebuilder:validation:Minimum=0
+	// +optional
+	From int32 `json:"from,omitempty"`
+
+	// The online replica count that the run goes to.
+	// +kubebuilder:validation:Minimum=0
+	// +optional
+	To int32 `json:"to,omitempty"`
+
+	// The number of steps taken.
+	// +kubebuilder:validation:Minimum=0
+	// +optional
+	Steps int32 `json:"steps,omitempty"`
+
+	// When the run began.
+	// +optional
+	StartedAt *metav1.MicroTime `json:"startedAt,omitempty"`
+
+	// When the last step was applied to the pods.
+	// +optional
+	LastStepTime *metav1.MicroTime `json:"lastStepTime,omitempty"`
+
+	// When the step was written that is not yet applied. Absent: none is pending.
+	// +optional
+	PendingSince *metav1.MicroTime `json:"pendingSince,omitempty"`
+
+	// When the observation began: the last step is applied and no cut pod is ready. Absent: it has not begun.
+	// +optional
+	ObservedSince *metav1.MicroTime `json:"observedSince,omitempty"`
+
+	// The pods held back from traffic, and since when, so that none is held for ever.
+	// +kubebuilder:validation:MaxItems=32
+	// +listType=atomic
+	// +optional
+	Held []HeldBatch `json:"held,omitempty"`
+
+	// The state that the run gives to pods. Absent: no run is going on.
+	// +optional
+	GrayState PodState `json:"grayState,omitempty"`
+}
+
+// HeldBatch is a number of pods that were taken out of traffic together.
+type HeldBatch struct {
+	// The number of pods that are still held.
+	// +kubebuilder:validation:Minimum=0
+	Replicas int32 `json:"replicas"`
+
+	// When they were taken out of traffic.
+	Since metav1.MicroTime `json:"since"`
+}
+
+// DecisionRecord says how a decision came about. Its JSON form is at most 4 KiB: longer lists and texts are cut
+// before they are written.
+type DecisionRecord struct {
+	// When the decision was taken.
+	Time metav1.MicroTime `json:"time"`
+
+	// What made the controller look: for example "spec changed", "cron boundary", "gray step due".
+	// +optional
+	Trigger string `json:"trigger,omitempty"`
+
+	// What each provider asked for.
+	// +kubebuilder:validation:MaxItems=32
+	// +listType=atomic
+	// +optional
+	Candidates []DecisionCandidate `json:"candidates,omitempty"`
+
+	// What each stage made of the number: merge, clamp, gray, and so on, in order.
+	// +kubebuilder:validation:MaxItems=32
+	// +listType=atomic
+	// +optional
+	Steps []DecisionStep `json:"steps,omitempty"`
+
+	// What came out, in one line.
+	// +optional
+	Result string `json:"result,omitempty"`
+
+	// When the controller looks again if nothing happens before. Absent: it waits for a change.
+	// +optional
+	Next *metav1.MicroTime `json:"next,omitempty"`
+}
+
+// DecisionCandidate is what one provider asked for.
+type DecisionCandidate struct {
+	// The id of the provider.
+	Provider string `json:"provider"`
+
+	// The priority of the provider.
+	Priority int32 `json:"priority"`
+
+	// The number of replicas. Absent: the provider has no opinion, or failed.
+	// +optional
+	Replicas *int32 `json:"replicas,omitempty"`
+
+	// Why it won, lost, was skipped or failed.
+	// +optional
+	Reason string `json:"reason,omitempty"`
+}
+
+// DecisionStep is what one stage made of the number.
+type DecisionStep struct {
+	// The name of the stage.
+	Stage string `json:"stage"`
+
+	// The number of replicas after the stage. Absent: the stage gave none.
+	// +optional
+	Replicas *int32 `json:"replicas,omitempty"`
+
+	// Why.
+	// +optional
+	Reason string `json:"reason,omitempty"`
+}
