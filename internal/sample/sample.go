@@ -10,11 +10,13 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"time"
 
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/selection"
 	"k8s.io/apimachinery/pkg/types"
 )
 
@@ -60,6 +62,8 @@ type Query struct {
 	Object ObjectRef `json:"object,omitzero"`
 	// Target is the scaled workload. It is set only where the answer depends on it.
 	Target ObjectRef `json:"target,omitzero"`
+	// PerReplica says that the source's value is divided by the target's status.replicas. Target is set then.
+	PerReplica bool `json:"perReplica,omitempty"`
 	// Collector is the name under which the source is registered.
 	Collector string `json:"collector"`
 	// Settings are the collector's own, as Settings.Encode prints them.
@@ -202,6 +206,28 @@ type Reader interface {
 
 // ErrNotFinite reports a value that is not a number, infinite, or too large to be served.
 var ErrNotFinite = fmt.Errorf("the value is not a finite number between -9.2e15 and 9.2e15")
+
+// ErrNoData reports that the source was asked, answered, and has no value now (no window is active, the result is empty).
+// A reader then sees Missing at once. After any other error the last value stays Fresh until it is too old.
+var ErrNoData = errors.New("the source has no value now")
+
+// ExactLabels returns the labels that the selector requires with exactly one value: its matchLabels, and `in` with one value.
+func ExactLabels(selector labels.Selector) labels.Set {
+	if selector == nil || selector.Empty() {
+		return nil
+	}
+	set := labels.Set{}
+	requirements, _ := selector.Requirements()
+	for _, r := range requirements {
+		switch r.Operator() {
+		case selection.Equals, selection.DoubleEquals, selection.In:
+			if values := r.ValuesUnsorted(); len(values) == 1 {
+				set[r.Key()] = values[0]
+			}
+		}
+	}
+	return set
+}
 
 // Milli converts a source's number to thousandths, truncating what is finer, as kube-metrics-adapter does. A number that
 // cannot be represented is ErrNotFinite, never a value.
