@@ -154,6 +154,8 @@ type Point struct {
 	Milli int64 `json:"milli"`
 	// Window is the span of time that the value sums up; 0 for an instant.
 	Window time.Duration `json:"window,omitempty"`
+	// Age is how much older than the start of the collection the source says that the value is; 0 where it says nothing.
+	Age time.Duration `json:"age,omitempty"`
 	// Container is set for Resource points of a single container.
 	Container string `json:"container,omitempty"`
 }
