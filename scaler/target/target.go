@@ -1,0 +1,325 @@
+// Package target resolves what a scaleTargetRef names: the workload, its replica count, and the pods that belong to it by
+// selector and by ownership. It reads from the manager's cache and writes nothing but /scale.
+package target
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+
+	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv1 "k8s.io/api/autoscaling/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+)
+
+// FieldManager signs every write of the engine.
+const FieldManager = "kubetide"
+
+// ControllerUID is the field index by which pods and ReplicaSets are found below their controller.
+const ControllerUID = "metadata.controllerUID"
+
+// Index registers the field indexes that a Resolver needs.
+func Index(ctx context.Context, indexer client.FieldIndexer) error {
+	for _, kind := range []client.Object{&corev1.Pod{}, &appsv1.ReplicaSet{}} {
+		if err := indexer.IndexField(ctx, kind, ControllerUID, IndexControllerUID); err != nil {
+			return fmt.Errorf("index %T by controller: %w", kind, err)
+		}
+	}
+	return nil
+}
+
+// IndexControllerUID is the function of the index ControllerUID.
+func IndexControllerUID(o client.Object) []string {
+	if c := metav1.GetControllerOfNoCopy(o); c != nil {
+		return []string{string(c.UID)}
+	}
+	return nil
+}
+
+// NewClient returns a client whose cached reads wait for its own writes, so that no decision is taken twice on an old
+// picture.
+func NewClient(mgr manager.Manager) (client.Client, error) {
+	return client.New(mgr.GetConfig(), client.Options{
+		HTTPClient: mgr.GetHTTPClient(),
+		Scheme:     mgr.GetScheme(),
+		Mapper:     mgr.GetRESTMapper(),
+		Cache:      &client.CacheOptions{Reader: mgr.GetCache(), EnableReadYourWritesConsistency: ptr.To(true)},
+	})
+}
+
+var _ cache.Cache // the reads below are meant for one
+
+// Kind tells the workloads whose pods can be cut from those that can only be scaled.
+type Kind string
+
+const (
+	StatefulSet Kind = "StatefulSet"
+	Deployment  Kind = "Deployment"
+	ReplicaSet  Kind = "ReplicaSet"
+	// Other is any kind with /scale. Its pods are known by the selector alone, and cannot be cut.
+	Other Kind = "Other"
+)
+
+// Target is a workload as it stands in the cache.
+type Target struct {
+	Kind Kind
+	GVK  schema.GroupVersionKind
+	// Object is the typed workload, or an unstructured one with its name only for Kind Other. It must not be changed.
+	Object client.Object
+	// Replicas is spec.replicas of /scale.
+	Replicas int32
+	Selector labels.Selector
+	// Pods are those that the selector matches and the workload owns, directly or through its ReplicaSets, in no order.
+	Pods []corev1.Pod
+	// Rollout says why the workload is in the midst of a change of its pods; empty if it is not.
+	Rollout string
+	// Ordered is true for a StatefulSet that handles its pods one after the other (OrderedReady).
+	Ordered bool
+}
+
+// Name is the workload's name as messages print it: `StatefulSet shop/cart`.
+func (t *Target) Name() string {
+	return fmt.Sprintf("%s %s/%s", t.GVK.Kind, t.Object.GetNamespace(), t.Object.GetName())
+}
+
+// Resolver finds targets. The Client's reads should come from a cache that is indexed by Index.
+type Resolver struct {
+	Client client.Client
+}
+
+// GroupKind returns what ref names. The kinds of apps are understood without apiVersion, which the API leaves optional.
+func GroupKind(ref autoscalingv2.CrossVersionObjectReference) schema.GroupKind {
+	if ref.APIVersion == "" {
+		switch Kind(ref.Kind) {
+		case StatefulSet, Deployment, ReplicaSet:
+			return schema.GroupKind{Group: appsv1.GroupName, Kind: ref.Kind}
+		}
+	}
+	return schema.FromAPIVersionAndKind(ref.APIVersion, ref.Kind).GroupKind()
+}
+
+// Key is equal for two references exactly if they name the same object in one namespace; the version does not matter.
+func Key(ref autoscalingv2.CrossVersionObjectReference) string {
+	return GroupKind(ref).String() + "/" + ref.Name
+}
+
+// ObjectKey is the Key of a reference to the object itself.
+func ObjectKey(o client.Object) string {
+	switch o.(type) {
+	case *appsv1.StatefulSet:
+		return Key(autoscalingv2.CrossVersionObjectReference{Kind: string(StatefulSet), Name: o.GetName()})
+	case *appsv1.Deployment:
+		return Key(autoscalingv2.CrossVersionObjectReference{Kind: string(Deployment), Name: o.GetName()})
+	case *appsv1.ReplicaSet:
+		return Key(autoscalingv2.CrossVersionObjectReference{Kind: string(ReplicaSet), Name: o.GetName()})
+	}
+	return o.GetObjectKind().GroupVersionKind().GroupKind().String() + "/" + o.GetName()
+}
+
+// OwnerKeys returns the Keys of the controllers above the object, nearest first.
+func OwnerKeys(ctx context.Context, reader client.Reader, o client.Object) []string {
+	var keys []string
+	for range 3 { // Pod, ReplicaSet, Deployment or Rollout
+		owner := metav1.GetControllerOfNoCopy(o)
+		if owner == nil {
+			break
+		}
+		ref := autoscalingv2.CrossVersionObjectReference{APIVersion: owner.APIVersion, Kind: owner.Kind, Name: owner.Name}
+		keys = append(keys, Key(ref))
+		if Kind(owner.Kind) != ReplicaSet {
+			break
+		}
+		rs := &appsv1.ReplicaSet{}
+		if reader.Get(ctx, types.NamespacedName{Namespace: o.GetNamespace(), Name: owner.Name}, rs) != nil {
+			break
+		}
+		o = rs
+	}
+	return keys
+}
+
+// Get resolves ref. The error says which object could not be read.
+func (r Resolver) Get(ctx context.Context, namespace string, ref autoscalingv2.CrossVersionObjectReference) (*Target, error) {
+	t, err := r.get(ctx, namespace, ref)
+	if err != nil {
+		return nil, fmt.Errorf("%s %s/%s: %w", ref.Kind, namespace, ref.Name, err)
+	}
+	return t, nil
+}
+
+func (r Resolver) get(ctx context.Context, namespace string, ref autoscalingv2.CrossVersionObjectReference) (*Target, error) {
+	gk := GroupKind(ref)
+	key := types.NamespacedName{Namespace: namespace, Name: ref.Name}
+	if gk.Group != appsv1.GroupName {
+		return r.getOther(ctx, key, ref, gk)
+	}
+	t := &Target{Kind: Kind(ref.Kind), GVK: appsv1.SchemeGroupVersion.WithKind(ref.Kind)}
+	switch t.Kind {
+	case StatefulSet:
+		o := &appsv1.StatefulSet{}
+		if err := r.Client.Get(ctx, key, o); err != nil {
+			return nil, err
+		}
+		t.Object, t.Replicas = o, ptr.Deref(o.Spec.Replicas, 1)
+		t.Ordered = o.Spec.PodManagementPolicy != appsv1.ParallelPodManagement
+		if err := r.ownedPods(ctx, t, o.Spec.Selector, o); err != nil {
+			return nil, err
+		}
+		t.Rollout = statefulSetRollout(o, t.Pods)
+	case Deployment:
+		o := &appsv1.Deployment{}
+		if err := r.Client.Get(ctx, key, o); err != nil {
+			return nil, err
+		}
+		t.Object, t.Replicas = o, ptr.Deref(o.Spec.Replicas, 1)
+		sets := &appsv1.ReplicaSetList{}
+		if err := r.Client.List(ctx, sets, client.InNamespace(namespace), client.MatchingFields{ControllerUID: string(o.UID)}); err != nil {
+			return nil, fmt.Errorf("list ReplicaSets: %w", err)
+		}
+		var active []client.Object
+		var names []string
+		for i := range sets.Items {
+			rs := &sets.Items[i]
+			if ptr.Deref(rs.Spec.Replicas, 1) > 0 || rs.Status.Replicas > 0 {
+				active = append(active, rs)
+				names = append(names, rs.Name)
+			}
+		}
+		if err := r.ownedPods(ctx, t, o.Spec.Selector, active...); err != nil {
+			return nil, err
+		}
+		if len(active) > 1 {
+			t.Rollout = fmt.Sprintf("%s has %d active ReplicaSets (%s)", t.Name(), len(active), strings.Join(names, ", "))
+		}
+	case ReplicaSet:
+		o := &appsv1.ReplicaSet{}
+		if err := r.Client.Get(ctx, key, o); err != nil {
+			return nil, err
+		}
+		t.Object, t.Replicas = o, ptr.Deref(o.Spec.Replicas, 1)
+		if err := r.ownedPods(ctx, t, o.Spec.Selector, o); err != nil {
+			return nil, err
+		}
+	default:
+		return r.getOther(ctx, key, ref, gk)
+	}
+	return t, nil
+}
+
+// getOther reads /scale itself, since there is no informer for the kind.
+func (r Resolver) getOther(ctx context.Context, key types.NamespacedName, ref autoscalingv2.CrossVersionObjectReference, gk schema.GroupKind) (*Target, error) {
+	var versions []string
+	if gv, err := schema.ParseGroupVersion(ref.APIVersion); err == nil && gv.Version != "" {
+		versions = []string{gv.Version}
+	}
+	mapping, err := r.Client.RESTMapper().RESTMapping(gk, versions...)
+	if err != nil {
+		return nil, err
+	}
+	o := &unstructured.Unstructured{}
+	o.SetGroupVersionKind(mapping.GroupVersionKind)
+	o.SetNamespace(key.Namespace)
+	o.SetName(key.Name)
+	scale := &autoscalingv1.Scale{}
+	if err := r.Client.SubResource("scale").Get(ctx, o, scale); err != nil {
+		return nil, fmt.Errorf("read /scale: %w", err)
+	}
+	o.SetUID(scale.UID)
+	t := &Target{Kind: Other, GVK: mapping.GroupVersionKind, Object: o, Replicas: scale.Spec.Replicas, Selector: labels.Nothing()}
+	if scale.Status.Selector == "" {
+		return t, nil
+	}
+	if t.Selector, err = labels.Parse(scale.Status.Selector); err != nil {
+		return nil, fmt.Errorf("/scale status.selector %q: %w", scale.Status.Selector, err)
+	}
+	pods := &corev1.PodList{}
+	if err := r.Client.List(ctx, pods, client.InNamespace(key.Namespace), client.MatchingLabelsSelector{Selector: t.Selector}); err != nil {
+		return nil, fmt.Errorf("list pods: %w", err)
+	}
+	t.Pods = pods.Items
+	return t, nil
+}
+
+func (r Resolver) ownedPods(ctx context.Context, t *Target, selector *metav1.LabelSelector, owners ...client.Object) (err error) {
+	if t.Selector, err = metav1.LabelSelectorAsSelector(selector); err != nil {
+		return fmt.Errorf("selector: %w", err)
+	}
+	for _, owner := range owners {
+		pods := &corev1.PodList{}
+		if err := r.Client.List(ctx, pods, client.InNamespace(owner.GetNamespace()),
+			client.MatchingFields{ControllerUID: string(owner.GetUID())}, client.MatchingLabelsSelector{Selector: t.Selector}); err != nil {
+			return fmt.Errorf("list pods: %w", err)
+		}
+		t.Pods = append(t.Pods, pods.Items...)
+	}
+	return nil
+}
+
+// statefulSetRollout looks at the pods that the rolling update has yet to replace. The revisions of the status alone
+// would do for most, but they differ for ever below a partition, and with the strategy OnDelete.
+func statefulSetRollout(o *appsv1.StatefulSet, pods []corev1.Pod) string {
+	update := o.Status.UpdateRevision
+	if update == "" || update == o.Status.CurrentRevision || o.Spec.UpdateStrategy.Type == appsv1.OnDeleteStatefulSetStrategyType {
+		return ""
+	}
+	partition := int32(0)
+	if ru := o.Spec.UpdateStrategy.RollingUpdate; ru != nil {
+		partition = ptr.Deref(ru.Partition, 0)
+	}
+	for i := range pods {
+		revision := pods[i].Labels[appsv1.ControllerRevisionHashLabelKey]
+		if n, ok := Ordinal(pods[i].Name); ok && n >= partition && revision != "" && revision != update {
+			return fmt.Sprintf("StatefulSet %s/%s is being updated from revision %s to %s", o.Namespace, o.Name, revision, update)
+		}
+	}
+	return ""
+}
+
+// Ordinal is the number at the end of a StatefulSet pod's name.
+func Ordinal(pod string) (int32, bool) {
+	i := strings.LastIndexByte(pod, '-')
+	if i < 0 {
+		return 0, false
+	}
+	n, err := strconv.ParseInt(pod[i+1:], 10, 32)
+	return int32(n), err == nil && n >= 0
+}
+
+// SetReplicas writes /scale if it differs, and says what it was changed from. It refuses with a conflict if /scale is
+// no longer what t saw, because the decision was then taken on an old picture.
+func (r Resolver) SetReplicas(ctx context.Context, t *Target, replicas int32) (changed bool, err error) {
+	o := t.Object.DeepCopyObject().(client.Object)
+	scale := &autoscalingv1.Scale{}
+	if err := r.Client.SubResource("scale").Get(ctx, o, scale); err != nil {
+		return false, fmt.Errorf("%s: read /scale: %w", t.Name(), err)
+	}
+	switch {
+	case scale.UID != "" && t.Object.GetUID() != "" && scale.UID != t.Object.GetUID(),
+		scale.Spec.Replicas != t.Replicas && scale.Spec.Replicas != replicas:
+		return false, apierrors.NewConflict(schema.GroupResource{Group: t.GVK.Group, Resource: t.GVK.Kind}, o.GetName(),
+			fmt.Errorf("/scale has %d replicas, the decision was taken for %d", scale.Spec.Replicas, t.Replicas))
+	case scale.Spec.Replicas == replicas:
+		t.Replicas = replicas
+		return false, nil
+	}
+	scale.Spec.Replicas = replicas
+	// The answer is a Scale: the client cannot learn the workload's resourceVersion from it.
+	if err := r.Client.SubResource("scale").Update(ctx, o, client.WithSubResourceBody(scale),
+		client.FieldOwner(FieldManager), client.DisableReadYourWritesConsistency); err != nil {
+		return false, fmt.Errorf("%s: write %d replicas to /scale: %w", t.Name(), replicas, err)
+	}
+	t.Replicas = replicas
+	return true, nil
+}

@@ -1,0 +1,185 @@
+package target
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+)
+
+var app = map[string]string{"app": "cart"}
+
+func meta(name string, owner client.Object, kind string) metav1.ObjectMeta {
+	m := metav1.ObjectMeta{Namespace: "shop", Name: name, UID: types.UID("uid-" + name), Labels: app}
+	if owner != nil {
+		m.OwnerReferences = []metav1.OwnerReference{{APIVersion: "apps/v1", Kind: kind, Name: owner.GetName(), UID: owner.GetUID(), Controller: ptr.To(true)}}
+	}
+	return m
+}
+
+func deployment() *appsv1.Deployment {
+	return &appsv1.Deployment{ObjectMeta: meta("cart", nil, ""),
+		Spec: appsv1.DeploymentSpec{Replicas: ptr.To(int32(2)), Selector: &metav1.LabelSelector{MatchLabels: app}}}
+}
+
+func replicaSet(name string, replicas int32, owner client.Object) *appsv1.ReplicaSet {
+	return &appsv1.ReplicaSet{ObjectMeta: meta(name, owner, "Deployment"),
+		Spec: appsv1.ReplicaSetSpec{Replicas: ptr.To(replicas), Selector: &metav1.LabelSelector{MatchLabels: app}}}
+}
+
+func pod(name string, owner client.Object, kind string) *corev1.Pod {
+	return &corev1.Pod{ObjectMeta: meta(name, owner, kind)}
+}
+
+func resolver(objects ...client.Object) Resolver {
+	return Resolver{Client: fake.NewClientBuilder().WithScheme(clientgoscheme.Scheme).WithObjects(objects...).
+		WithIndex(&corev1.Pod{}, ControllerUID, IndexControllerUID).
+		WithIndex(&appsv1.ReplicaSet{}, ControllerUID, IndexControllerUID).Build()}
+}
+
+func ref(kind string) autoscalingv2.CrossVersionObjectReference {
+	return autoscalingv2.CrossVersionObjectReference{APIVersion: "apps/v1", Kind: kind, Name: "cart"}
+}
+
+func podNames(t *Target) []string {
+	var names []string
+	for _, p := range t.Pods {
+		names = append(names, p.Name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+func TestPodsBelongByOwnershipAndSelector(t *testing.T) {
+	d := deployment()
+	rs := replicaSet("cart-a", 2, d)
+	foreign := replicaSet("other-a", 1, nil)
+	relabeled := pod("cart-relabeled", rs, "ReplicaSet")
+	relabeled.Labels = map[string]string{"app": "debug"}
+	r := resolver(d, rs, foreign, pod("cart-a-1", rs, "ReplicaSet"), pod("cart-a-2", rs, "ReplicaSet"),
+		pod("other-a-1", foreign, "ReplicaSet"), pod("orphan", nil, ""), relabeled)
+	got, err := r.Get(context.Background(), "shop", ref("Deployment"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"cart-a-1", "cart-a-2"}, podNames(got)); diff != "" {
+		t.Error(diff)
+	}
+	if got.Replicas != 2 || got.Rollout != "" || got.Kind != Deployment {
+		t.Errorf("got %+v", got)
+	}
+}
+
+// B20: a selector that changes is followed at once, nothing is remembered.
+func TestB20AChangedSelectorIsFollowed(t *testing.T) {
+	s := &appsv1.ReplicaSet{ObjectMeta: meta("cart", nil, ""), Spec: appsv1.ReplicaSetSpec{Selector: &metav1.LabelSelector{MatchLabels: app}}}
+	p := pod("cart-1", s, "ReplicaSet")
+	p.Labels = map[string]string{"app": "cart", "tier": "web"}
+	r := resolver(s, p, pod("cart-2", s, "ReplicaSet"))
+	if got, err := r.Get(context.Background(), "shop", ref("ReplicaSet")); err != nil || len(got.Pods) != 2 {
+		t.Fatalf("%+v, %v", got, err)
+	}
+	s.Spec.Selector = &metav1.LabelSelector{MatchLabels: map[string]string{"tier": "web"}}
+	s.ResourceVersion = ""
+	if err := r.Client.Update(context.Background(), s); err != nil {
+		t.Fatal(err)
+	}
+	got, err := r.Get(context.Background(), "shop", ref("ReplicaSet"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"cart-1"}, podNames(got)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestRollout(t *testing.T) {
+	sts := func(strategy appsv1.StatefulSetUpdateStrategy) *appsv1.StatefulSet {
+		return &appsv1.StatefulSet{ObjectMeta: meta("cart", nil, ""),
+			Spec:   appsv1.StatefulSetSpec{Selector: &metav1.LabelSelector{MatchLabels: app}, UpdateStrategy: strategy},
+			Status: appsv1.StatefulSetStatus{CurrentRevision: "one", UpdateRevision: "two"}}
+	}
+	at := func(p *corev1.Pod, revision string) *corev1.Pod {
+		p.Labels = map[string]string{"app": "cart", appsv1.ControllerRevisionHashLabelKey: revision}
+		return p
+	}
+	rolling := sts(appsv1.StatefulSetUpdateStrategy{Type: appsv1.RollingUpdateStatefulSetStrategyType})
+	partitioned := sts(appsv1.StatefulSetUpdateStrategy{RollingUpdate: &appsv1.RollingUpdateStatefulSetStrategy{Partition: ptr.To(int32(1))}})
+	onDelete := sts(appsv1.StatefulSetUpdateStrategy{Type: appsv1.OnDeleteStatefulSetStrategyType})
+	d := deployment()
+	for name, c := range map[string]struct {
+		kind    string
+		objects []client.Object
+		want    string
+	}{
+		"a rolling update of a StatefulSet has pods to replace":  {"StatefulSet", []client.Object{rolling, at(pod("cart-0", rolling, "StatefulSet"), "one")}, "from revision one to two"},
+		"a rolling update is over when all pods are replaced":    {"StatefulSet", []client.Object{rolling, at(pod("cart-0", rolling, "StatefulSet"), "two")}, ""},
+		"pods below the partition are not waited for":            {"StatefulSet", []client.Object{partitioned, at(pod("cart-0", partitioned, "StatefulSet"), "one")}, ""},
+		"OnDelete never rolls by itself":                         {"StatefulSet", []client.Object{onDelete, at(pod("cart-0", onDelete, "StatefulSet"), "one")}, ""},
+		"two active ReplicaSets are a rollout":                   {"Deployment", []client.Object{d, replicaSet("cart-a", 1, d), replicaSet("cart-b", 1, d)}, "2 active ReplicaSets"},
+		"old ReplicaSets without pods do not count as a rollout": {"Deployment", []client.Object{d, replicaSet("cart-a", 0, d), replicaSet("cart-b", 2, d)}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, err := resolver(c.objects...).Get(context.Background(), "shop", ref(c.kind))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if c.want == "" != (got.Rollout == "") || !strings.Contains(got.Rollout, c.want) {
+				t.Errorf("rollout %q, want %q", got.Rollout, c.want)
+			}
+		})
+	}
+}
+
+func TestKeysNameTheSameObjectWhateverTheVersion(t *testing.T) {
+	d := deployment()
+	want := "Deployment.apps/cart"
+	for _, version := range []string{"", "apps/v1", "apps/v1beta2"} {
+		if got := Key(autoscalingv2.CrossVersionObjectReference{APIVersion: version, Kind: "Deployment", Name: "cart"}); got != want {
+			t.Errorf("apiVersion %q: %s", version, got)
+		}
+	}
+	if got := ObjectKey(d); got != want {
+		t.Error(got)
+	}
+	rs := replicaSet("cart-a", 1, d)
+	r := resolver(d, rs)
+	if diff := cmp.Diff([]string{"ReplicaSet.apps/cart-a", want}, OwnerKeys(context.Background(), r.Client, pod("cart-a-1", rs, "ReplicaSet"))); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestSetReplicas(t *testing.T) {
+	ctx := context.Background()
+	r := resolver(deployment())
+	seen, err := r.Get(ctx, "shop", ref("Deployment"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	older := *seen
+	if changed, err := r.SetReplicas(ctx, seen, 5); err != nil || !changed || seen.Replicas != 5 {
+		t.Fatalf("changed %v, %v", changed, err)
+	}
+	if changed, err := r.SetReplicas(ctx, &older, 5); err != nil || changed {
+		t.Errorf("the same number again is no change: %v, %v", changed, err)
+	}
+	older.Replicas = 2
+	if _, err := r.SetReplicas(ctx, &older, 3); !apierrors.IsConflict(err) {
+		t.Errorf("a decision taken for 2 replicas must not be written over 5: %v", err)
+	}
+	if _, err := r.Get(ctx, "shop", autoscalingv2.CrossVersionObjectReference{Kind: "Deployment", Name: "none"}); err == nil || !strings.Contains(err.Error(), "Deployment shop/none") {
+		t.Errorf("the error must name the object: %v", err)
+	}
+}
