@@ -7,9 +7,11 @@ import (
 	"regexp"
 	"slices"
 	"time"
+
+	zalando "github.com/kubetide/kubetide/api/zalando/v1"
 )
 
-// What is wrong with a schedule. The errors that NewSchedules returns wrap one of them and name the field.
+// What is wrong with a spec. The errors that NewSchedules returns wrap one of them and name the field.
 var (
 	ErrInvalidScheduleType      = errors.New("invalid schedule type")
 	ErrInvalidScheduleDate      = errors.New("invalid schedule date")
@@ -22,35 +24,24 @@ var (
 	ErrInvalidScheduleWindow    = errors.New("invalid scaling window duration")
 )
 
-// The types of a schedule.
-const (
-	OneTime   = "OneTime"
-	Repeating = "Repeating"
-)
-
-// Schedule is one entry of a scaling schedule as it was written, before validation. It is worth Value from its start to
-// its end, which is the later of the end given and the start plus Minutes.
-type Schedule struct {
-	Type    string // OneTime or Repeating
-	Value   int64
-	Minutes int64 // 0 or more; more than 100 years count as 100 years
-
-	Date, EndDate string // RFC 3339; for OneTime, EndDate is optional
-
-	Period *Period // for Repeating
+// Defaults are what schedules leave open.
+type Defaults struct {
+	Window time.Duration  // length of the ramp before and after each window where a spec names none; 0 means no ramp
+	Steps  int            // equal steps of each ramp, at least 1
+	Zone   *time.Location // of periods that name none
 }
 
-// Period says when a Repeating schedule starts and ends.
-type Period struct {
-	Start, End string   // HH:MM; End is optional, an End before Start belongs to the next day
-	Days       []string // Sun to Sat: the days on which the window starts; none means never
-	Timezone   string   // IANA name; empty means the default zone
-}
-
-// Ramp says how values fade in before each window and fade out after it.
-type Ramp struct {
-	Window time.Duration // length of each ramp, elapsed time; 0 means none
-	Steps  int           // number of equal steps, at least 1
+// Validate says what is wrong with the defaults.
+func (d Defaults) Validate() error {
+	switch {
+	case d.Window < 0:
+		return fmt.Errorf("the default scaling window %v is negative", d.Window)
+	case d.Steps < 1:
+		return fmt.Errorf("%d ramp steps are fewer than 1", d.Steps)
+	case d.Zone == nil:
+		return errors.New("there is no default time zone")
+	}
+	return nil
 }
 
 // Schedules is a valid list of schedules: a number over time. The zero value is 0 at all times.
@@ -88,67 +79,69 @@ const (
 
 var hhmm = regexp.MustCompile(`^(?:[01][0-9]|2[0-3]):[0-5][0-9]$`)
 
-// NewSchedules validates the list. windowMinutes, when it is set, overrides ramp.Window; zone is used by periods that name
-// none. The first mistake fails the whole list, with an error that names the field below spec. A ramp with fewer than one
-// step or a negative window, or no zone, is a mistake of the caller and panics.
-func NewSchedules(list []Schedule, windowMinutes *int64, ramp Ramp, zone *time.Location) (Schedules, error) {
-	if ramp.Steps < 1 || ramp.Window < 0 || zone == nil {
-		panic(fmt.Sprintf("window: impossible ramp %+v or zone %v", ramp, zone))
+// NewSchedules validates the spec. The first mistake fails all of it, with an error that names the field. Durations beyond
+// 100 years count as 100 years. Defaults that are not valid are a mistake of the caller and panic.
+func NewSchedules(spec zalando.ScalingScheduleSpec, d Defaults) (Schedules, error) {
+	if err := d.Validate(); err != nil {
+		panic("window: " + err.Error())
 	}
-	s := Schedules{ramp: min(ramp.Window, minutes(maxMinutes)), steps: uint64(ramp.Steps)}
-	if windowMinutes != nil {
-		if *windowMinutes < 0 {
-			return Schedules{}, fmt.Errorf("scalingWindowDurationMinutes: %w: %d is negative", ErrInvalidScheduleWindow, *windowMinutes)
+	s := Schedules{ramp: min(d.Window, minutes(maxMinutes)), steps: uint64(d.Steps)}
+	if w := spec.ScalingWindowDurationMinutes; w != nil {
+		if *w < 0 {
+			return Schedules{}, fmt.Errorf("spec.scalingWindowDurationMinutes: %w: %d is negative", ErrInvalidScheduleWindow, *w)
 		}
-		s.ramp = minutes(*windowMinutes)
+		s.ramp = minutes(*w)
 	}
-	for i, entry := range list {
-		item, field, err := newSchedule(entry, zone)
+	for i, entry := range spec.Schedules {
+		item, field, err := newSchedule(entry, d.Zone)
 		if err != nil {
-			return Schedules{}, fmt.Errorf("schedules[%d].%s: %w", i, field, err)
+			return Schedules{}, fmt.Errorf("spec.schedules[%d].%s: %w", i, field, err)
 		}
 		s.items = append(s.items, item)
 	}
 	return s, nil
 }
 
-func newSchedule(in Schedule, zone *time.Location) (out schedule, field string, err error) {
+func newSchedule(in zalando.Schedule, zone *time.Location) (out schedule, field string, err error) {
 	out.value = in.Value
-	if in.Minutes < 0 {
-		return out, "durationMinutes", fmt.Errorf("%w: %d is negative", ErrInvalidScheduleDuration, in.Minutes)
+	if in.DurationMinutes < 0 {
+		return out, "durationMinutes", fmt.Errorf("%w: %d is negative", ErrInvalidScheduleDuration, in.DurationMinutes)
 	}
-	out.duration = minutes(in.Minutes)
+	out.duration = minutes(int64(in.DurationMinutes))
 	switch in.Type {
-	case OneTime:
-		if out.once.start, err = parseDate(in.Date); err != nil {
+	case zalando.OneTimeSchedule:
+		if in.Date == nil {
+			return out, "date", fmt.Errorf("%w: a %s schedule needs one", ErrInvalidScheduleDate, in.Type)
+		}
+		if out.once.start, err = parseDate(*in.Date); err != nil {
 			return out, "date", err
 		}
 		end := out.once.start
-		if in.EndDate != "" {
-			if end, err = parseDate(in.EndDate); err != nil {
+		if in.EndDate != nil {
+			if end, err = parseDate(*in.EndDate); err != nil {
 				return out, "endDate", err
 			}
 		}
 		out.once.end = later(end, out.once.start.Add(out.duration))
 		return out, "", nil
-	case Repeating:
+	case zalando.RepeatingSchedule:
 		if in.Period == nil {
-			return out, "period", fmt.Errorf("%w: a %s schedule needs one", ErrInvalidSchedulePeriod, Repeating)
+			return out, "period", fmt.Errorf("%w: a %s schedule needs one", ErrInvalidSchedulePeriod, in.Type)
 		}
 		field, err = out.setPeriod(*in.Period, zone)
 		return out, "period." + field, err
 	default:
-		return out, "type", fmt.Errorf("%w: %.32q is neither %s nor %s", ErrInvalidScheduleType, in.Type, OneTime, Repeating)
+		return out, "type", fmt.Errorf("%w: %.32q is neither %s nor %s", ErrInvalidScheduleType, in.Type, zalando.OneTimeSchedule, zalando.RepeatingSchedule)
 	}
 }
 
-func (s *schedule) setPeriod(p Period, zone *time.Location) (field string, err error) {
-	if s.start, err = parseClock(p.Start, ErrInvalidScheduleStartTime); err != nil {
+func (s *schedule) setPeriod(p zalando.SchedulePeriod, zone *time.Location) (field string, err error) {
+	if s.start, err = parseClock(p.StartTime, ErrInvalidScheduleStartTime); err != nil {
 		return "startTime", err
 	}
 	s.end = s.start
-	if p.End != "" {
-		if s.end, err = parseClock(p.End, ErrInvalidScheduleEndTime); err != nil {
+	if p.EndTime != "" {
+		if s.end, err = parseClock(p.EndTime, ErrInvalidScheduleEndTime); err != nil {
 			return "endTime", err
 		}
 		if s.end < s.start {
@@ -156,9 +149,9 @@ func (s *schedule) setPeriod(p Period, zone *time.Location) (field string, err e
 		}
 	}
 	for i, name := range p.Days {
-		weekday := slices.Index([]string{"Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"}, name)
+		weekday := slices.Index(weekdays, name)
 		if weekday < 0 {
-			return fmt.Sprintf("days[%d]", i), fmt.Errorf("%w: %.32q is none of Sun, Mon, Tue, Wed, Thu, Fri, Sat", ErrInvalidScheduleDays, name)
+			return fmt.Sprintf("days[%d]", i), fmt.Errorf("%w: %.32q is none of %v", ErrInvalidScheduleDays, name, weekdays)
 		}
 		s.days[weekday] = true
 	}
@@ -172,11 +165,14 @@ func (s *schedule) setPeriod(p Period, zone *time.Location) (field string, err e
 	return "", nil
 }
 
-func parseDate(text string) (time.Time, error) {
-	if text == "" {
-		return time.Time{}, fmt.Errorf("%w: a %s schedule needs one", ErrInvalidScheduleDate, OneTime)
-	}
-	t, err := time.Parse(time.RFC3339, text)
+var weekdays = []zalando.ScheduleDay{
+	time.Sunday: zalando.SundaySchedule, time.Monday: zalando.MondaySchedule, time.Tuesday: zalando.TuesdaySchedule,
+	time.Wednesday: zalando.WednesdaySchedule, time.Thursday: zalando.ThursdaySchedule, time.Friday: zalando.FridaySchedule,
+	time.Saturday: zalando.SaturdaySchedule,
+}
+
+func parseDate(text zalando.ScheduleDate) (time.Time, error) {
+	t, err := time.Parse(time.RFC3339, string(text))
 	if err != nil {
 		return time.Time{}, fmt.Errorf("%w: %.64q is not a date and time of RFC 3339 such as 2026-11-30T18:00:00+01:00", ErrInvalidScheduleDate, text)
 	}

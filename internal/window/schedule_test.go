@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"pgregory.net/rapid"
+
+	zalando "github.com/kubetide/kubetide/api/zalando/v1"
 )
 
 var (
@@ -23,27 +25,39 @@ func mustZone(name string) *time.Location {
 	return loc
 }
 
-func once(offset time.Duration, minutes, value int64) Schedule {
-	return Schedule{Type: OneTime, Date: t0.Add(offset).Format(time.RFC3339), Minutes: minutes, Value: value}
+func once(offset time.Duration, minutes int, value int64) zalando.Schedule {
+	return zalando.Schedule{Type: zalando.OneTimeSchedule, Date: date(t0.Add(offset).Format(time.RFC3339)), DurationMinutes: minutes, Value: value}
 }
 
-func (s Schedule) until(offset time.Duration) Schedule {
-	s.EndDate = t0.Add(offset).Format(time.RFC3339)
+func until(offset time.Duration, s zalando.Schedule) zalando.Schedule {
+	s.EndDate = date(t0.Add(offset).Format(time.RFC3339))
 	return s
 }
 
+func date(text string) *zalando.ScheduleDate {
+	d := zalando.ScheduleDate(text)
+	return &d
+}
+
 // weekly is a Repeating schedule: days "Mon Tue", times "22:00" or "22:00-02:00".
-func weekly(days, times, zone string, minutes, value int64) Schedule {
-	start, end, _ := strings.Cut(times, "-")
-	return Schedule{Type: Repeating, Minutes: minutes, Value: value,
-		Period: &Period{Start: start, End: end, Days: strings.Fields(days), Timezone: zone}}
+func weekly(days, times, zone string, minutes int, value int64) zalando.Schedule {
+	p := &zalando.SchedulePeriod{Timezone: zone}
+	p.StartTime, p.EndTime, _ = strings.Cut(times, "-")
+	for _, day := range strings.Fields(days) {
+		p.Days = append(p.Days, zalando.ScheduleDay(day))
+	}
+	return zalando.Schedule{Type: zalando.RepeatingSchedule, DurationMinutes: minutes, Value: value, Period: p}
+}
+
+func spec(list ...zalando.Schedule) zalando.ScalingScheduleSpec {
+	return zalando.ScalingScheduleSpec{Schedules: list}
 }
 
 const everyDay = "Mon Tue Wed Thu Fri Sat Sun"
 
-func compile(t testing.TB, ramp time.Duration, steps int, list ...Schedule) Schedules {
+func compile(t testing.TB, ramp time.Duration, steps int, list ...zalando.Schedule) Schedules {
 	t.Helper()
-	s, err := NewSchedules(list, nil, Ramp{Window: ramp, Steps: steps}, berlin)
+	s, err := NewSchedules(spec(list...), Defaults{ramp, steps, berlin})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -54,58 +68,58 @@ func TestScheduleValueAtT0(t *testing.T) {
 	const h = time.Hour
 	ten := int64(10)
 	tests := map[string]struct {
-		list   []Schedule
+		list   []zalando.Schedule
 		window *int64 // minutes; nil: one minute by default
 		steps  int    // 0: 10
 		want   int64
 	}{
-		"1 starts now":                          {list: []Schedule{once(0, 15, 100)}, want: 100},
-		"2 started":                             {list: []Schedule{once(-10*time.Minute, 15, 100)}, want: 100},
-		"3 a later end wins over the duration":  {list: []Schedule{once(-2*h, 60, 100).until(h)}, want: 100},
-		"4 a longer duration wins over the end": {list: []Schedule{once(-2*h, 150, 100).until(-h)}, want: 100},
-		"5 no duration, an end":                 {list: []Schedule{once(-2*h, 0, 100).until(h)}, want: 100},
-		"6 no duration, no end":                 {list: []Schedule{once(time.Minute, 0, 100)}, want: 0},
-		"7 near the end":                        {list: []Schedule{once(-14*time.Minute-30*time.Second, 15, 100)}, want: 100},
-		"8 on the up ramp":                      {list: []Schedule{once(20*time.Second, 45, 100)}, want: 60},
-		"9 on the down ramp":                    {list: []Schedule{once(-45*time.Minute-20*time.Second, 45, 100)}, want: 60},
-		"10 at the end of the up ramp":          {list: []Schedule{once(time.Second, 45, 100)}, want: 90},
-		"11 with five steps":                    {list: []Schedule{once(time.Second, 45, 100)}, steps: 5, want: 80},
-		"12 its own window, up":                 {list: []Schedule{once(30*time.Second, 45, 100)}, window: &ten, want: 90},
-		"13 its own window, down":               {list: []Schedule{once(-45*time.Minute-30*time.Second, 45, 100)}, window: &ten, want: 90},
-		"14 later":                              {list: []Schedule{once(20*time.Minute, 65, 100)}, want: 0},
-		"15 over":                               {list: []Schedule{once(-20*time.Minute, 15, 100)}, want: 0},
-		"18 one over, one active":               {list: []Schedule{once(-20*time.Minute, 15, 100), once(0, 15, 100)}, want: 100},
-		"19 the highest wins":                   {list: []Schedule{once(0, 15, 100), once(0, 15, 120), once(0, 15, 110)}, want: 120},
-		"20 repeating, starts now":              {list: []Schedule{weekly("Tue", "23:00", "", 15, 100)}, want: 100},
-		"21 the end time wins":                  {list: []Schedule{weekly("Tue", "21:00-23:59", "", 60, 100)}, want: 100},
-		"22 the duration wins":                  {list: []Schedule{weekly("Tue", "21:00-22:00", "", 150, 100)}, want: 100},
-		"23 repeating, started":                 {list: []Schedule{weekly("Tue", "22:55", "", 15, 100)}, want: 100},
-		"24 repeating, near its end":            {list: []Schedule{weekly("Tue", "22:50", "", 15, 100)}, want: 100},
-		"25 another day":                        {list: []Schedule{weekly("Mon", "23:00", "", 15, 100)}, want: 0},
-		"26 another zone":                       {list: []Schedule{weekly("Tue", "20:00", "America/Sao_Paulo", 15, 100)}, want: 100},
-		"28 the weekday there":                  {list: []Schedule{weekly("Wed", "07:00", "Asia/Tokyo", 15, 100)}, want: 100},
-		"29 the weekday here":                   {list: []Schedule{weekly("Tue", "07:00", "Asia/Tokyo", 15, 100)}, want: 0},
-		"30 repeating, later":                   {list: []Schedule{weekly("Tue", "23:05", "", 15, 100)}, want: 0},
-		"31 repeating, over":                    {list: []Schedule{weekly("Tue", "22:40", "", 15, 100)}, want: 0},
-		"32 overlapping": {list: []Schedule{weekly("Tue", "22:30", "", 60, 110), weekly("Tue", "22:55", "", 6, 120),
+		"1 starts now":                          {list: []zalando.Schedule{once(0, 15, 100)}, want: 100},
+		"2 started":                             {list: []zalando.Schedule{once(-10*time.Minute, 15, 100)}, want: 100},
+		"3 a later end wins over the duration":  {list: []zalando.Schedule{until(h, once(-2*h, 60, 100))}, want: 100},
+		"4 a longer duration wins over the end": {list: []zalando.Schedule{until(-h, once(-2*h, 150, 100))}, want: 100},
+		"5 no duration, an end":                 {list: []zalando.Schedule{until(h, once(-2*h, 0, 100))}, want: 100},
+		"6 no duration, no end":                 {list: []zalando.Schedule{once(time.Minute, 0, 100)}, want: 0},
+		"7 near the end":                        {list: []zalando.Schedule{once(-14*time.Minute-30*time.Second, 15, 100)}, want: 100},
+		"8 on the up ramp":                      {list: []zalando.Schedule{once(20*time.Second, 45, 100)}, want: 60},
+		"9 on the down ramp":                    {list: []zalando.Schedule{once(-45*time.Minute-20*time.Second, 45, 100)}, want: 60},
+		"10 at the end of the up ramp":          {list: []zalando.Schedule{once(time.Second, 45, 100)}, want: 90},
+		"11 with five steps":                    {list: []zalando.Schedule{once(time.Second, 45, 100)}, steps: 5, want: 80},
+		"12 its own window, up":                 {list: []zalando.Schedule{once(30*time.Second, 45, 100)}, window: &ten, want: 90},
+		"13 its own window, down":               {list: []zalando.Schedule{once(-45*time.Minute-30*time.Second, 45, 100)}, window: &ten, want: 90},
+		"14 later":                              {list: []zalando.Schedule{once(20*time.Minute, 65, 100)}, want: 0},
+		"15 over":                               {list: []zalando.Schedule{once(-20*time.Minute, 15, 100)}, want: 0},
+		"18 one over, one active":               {list: []zalando.Schedule{once(-20*time.Minute, 15, 100), once(0, 15, 100)}, want: 100},
+		"19 the highest wins":                   {list: []zalando.Schedule{once(0, 15, 100), once(0, 15, 120), once(0, 15, 110)}, want: 120},
+		"20 repeating, starts now":              {list: []zalando.Schedule{weekly("Tue", "23:00", "", 15, 100)}, want: 100},
+		"21 the end time wins":                  {list: []zalando.Schedule{weekly("Tue", "21:00-23:59", "", 60, 100)}, want: 100},
+		"22 the duration wins":                  {list: []zalando.Schedule{weekly("Tue", "21:00-22:00", "", 150, 100)}, want: 100},
+		"23 repeating, started":                 {list: []zalando.Schedule{weekly("Tue", "22:55", "", 15, 100)}, want: 100},
+		"24 repeating, near its end":            {list: []zalando.Schedule{weekly("Tue", "22:50", "", 15, 100)}, want: 100},
+		"25 another day":                        {list: []zalando.Schedule{weekly("Mon", "23:00", "", 15, 100)}, want: 0},
+		"26 another zone":                       {list: []zalando.Schedule{weekly("Tue", "20:00", "America/Sao_Paulo", 15, 100)}, want: 100},
+		"28 the weekday there":                  {list: []zalando.Schedule{weekly("Wed", "07:00", "Asia/Tokyo", 15, 100)}, want: 100},
+		"29 the weekday here":                   {list: []zalando.Schedule{weekly("Tue", "07:00", "Asia/Tokyo", 15, 100)}, want: 0},
+		"30 repeating, later":                   {list: []zalando.Schedule{weekly("Tue", "23:05", "", 15, 100)}, want: 0},
+		"31 repeating, over":                    {list: []zalando.Schedule{weekly("Tue", "22:40", "", 15, 100)}, want: 0},
+		"32 overlapping": {list: []zalando.Schedule{weekly("Tue", "22:30", "", 60, 110), weekly("Tue", "22:55", "", 6, 120),
 			weekly("Tue", "22:50", "", 35, 100)}, want: 120},
-		"33 overlapping, the highest is over": {list: []Schedule{weekly("Tue", "22:30", "", 60, 110), weekly("Tue", "22:55", "", 4, 120),
+		"33 overlapping, the highest is over": {list: []zalando.Schedule{weekly("Tue", "22:30", "", 60, 110), weekly("Tue", "22:55", "", 4, 120),
 			weekly("Tue", "22:50", "", 35, 100)}, want: 110},
-		"34 both types": {list: []Schedule{weekly("Tue", "22:30", "", 60, 110), weekly("Tue", "22:55", "", 4, 130),
+		"34 both types": {list: []zalando.Schedule{weekly("Tue", "22:30", "", 60, 110), weekly("Tue", "22:55", "", 4, 130),
 			weekly("Tue", "22:50", "", 35, 100), once(0, 15, 90), once(24*h, 15, 140), once(0, 15, 110)}, want: 110},
-		"a negative value never surfaces": {list: []Schedule{once(0, 15, -100)}, want: 0},
+		"a negative value never surfaces": {list: []zalando.Schedule{once(0, 15, -100)}, want: 0},
 		"no schedule":                     {want: 0},
-		"no day":                          {list: []Schedule{weekly("", "23:00", "", 15, 100)}, want: 0},
-		"the largest value on a ramp":     {list: []Schedule{once(30*time.Second, 45, 1<<63-1)}, want: 1<<62 - 1},
-		"an absurd duration":              {list: []Schedule{weekly("Thu", "12:00", "", 1<<63-1, 100)}, want: 100},
-		"an absurd duration, once":        {list: []Schedule{once(-h, 1<<63-1, 100)}, want: 100},
+		"no day":                          {list: []zalando.Schedule{weekly("", "23:00", "", 15, 100)}, want: 0},
+		"the largest value on a ramp":     {list: []zalando.Schedule{once(30*time.Second, 45, 1<<63-1)}, want: 1<<62 - 1},
+		"an absurd duration":              {list: []zalando.Schedule{weekly("Thu", "12:00", "", 1<<63-1, 100)}, want: 100},
+		"an absurd duration, once":        {list: []zalando.Schedule{once(-h, 1<<63-1, 100)}, want: 100},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			if tt.steps == 0 {
 				tt.steps = 10
 			}
-			s, err := NewSchedules(tt.list, tt.window, Ramp{Window: time.Minute, Steps: tt.steps}, berlin)
+			s, err := NewSchedules(zalando.ScalingScheduleSpec{ScalingWindowDurationMinutes: tt.window, Schedules: tt.list}, Defaults{time.Minute, tt.steps, berlin})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -119,7 +133,7 @@ func TestScheduleValueAtT0(t *testing.T) {
 func TestScheduleValueOverTime(t *testing.T) {
 	const tue, wed = "2009-11-10T", "2009-11-11T"
 	tests := map[string]struct {
-		schedule Schedule
+		schedule zalando.Schedule
 		ramp     time.Duration
 		steps    int // 0: 10
 		values   map[string]int64
@@ -133,7 +147,7 @@ func TestScheduleValueOverTime(t *testing.T) {
 		"E3 no duration is a ramp up and down": {once(0, 0, 100), 10 * time.Minute, 0, map[string]int64{
 			tue + "22:59:59+01:00": 90, tue + "23:00:00+01:00": 100}},
 		"E4 no duration and no ramp": {once(0, 0, 100), 0, 0, map[string]int64{tue + "23:00:00+01:00": 0}},
-		"E5 an end before the start": {once(0, 0, 100).until(-time.Hour), 0, 0, map[string]int64{
+		"E5 an end before the start": {until(-time.Hour, once(0, 0, 100)), 0, 0, map[string]int64{
 			tue + "22:30:00+01:00": 0, tue + "23:00:00+01:00": 0}},
 		"E6 steps are truncated": {once(0, 45, 7), 10 * time.Minute, 0, map[string]int64{
 			tue + "22:55:00+01:00": 3, tue + "22:59:00+01:00": 6}},
@@ -194,36 +208,38 @@ func TestScheduleValueOverTime(t *testing.T) {
 
 func TestScheduleErrorsNameTheFieldAndTheCause(t *testing.T) {
 	minus := int64(-1)
-	with := func(change func(*Schedule)) []Schedule {
+	with := func(change func(*zalando.Schedule)) []zalando.Schedule {
 		s := weekly("Tue", "22:00-23:00", "", 10, 100)
 		change(&s)
-		return []Schedule{once(0, 15, 1), s}
+		return []zalando.Schedule{once(0, 15, 1), s}
 	}
 	tests := map[string]struct {
-		list   []Schedule
+		list   []zalando.Schedule
 		window *int64
 		kind   error
 		text   string
 	}{
-		"16 a date in RFC 822":     {with(func(s *Schedule) { *s = Schedule{Type: OneTime, Date: t0.Format(time.RFC822)} }), nil, ErrInvalidScheduleDate, "schedules[1].date: invalid schedule date: \"10 Nov 09 23:00 CET\""},
-		"17 an end in RFC 822":     {with(func(s *Schedule) { *s = once(0, 1, 1); s.EndDate = t0.Format(time.RFC822) }), nil, ErrInvalidScheduleDate, "schedules[1].endDate: "},
-		"27 a start in words":      {with(func(s *Schedule) { s.Period.Start = "15h25min" }), nil, ErrInvalidScheduleStartTime, "schedules[1].period.startTime: "},
-		"an end in words":          {with(func(s *Schedule) { s.Period.End = "15h25min" }), nil, ErrInvalidScheduleEndTime, "schedules[1].period.endTime: "},
-		"no start":                 {with(func(s *Schedule) { s.Period.Start = "" }), nil, ErrInvalidScheduleStartTime, "schedules[1].period.startTime: "},
-		"E17 an unknown zone":      {with(func(s *Schedule) { s.Period.Timezone = "Mars/Base" }), nil, ErrInvalidScheduleTimezone, "schedules[1].period.timezone: invalid schedule time zone: invalid time zone: unknown time zone Mars/Base"},
-		"E18 no period":            {with(func(s *Schedule) { s.Period = nil }), nil, ErrInvalidSchedulePeriod, "schedules[1].period: "},
-		"E19 no date":              {with(func(s *Schedule) { *s = Schedule{Type: OneTime} }), nil, ErrInvalidScheduleDate, "schedules[1].date: "},
-		"E20 a start in something": {with(func(s *Schedule) { s.Period.Start = "x23:59" }), nil, ErrInvalidScheduleStartTime, "HH:MM"},
-		"S7 an hour too many":      {with(func(s *Schedule) { s.Period.Start = "24:00" }), nil, ErrInvalidScheduleStartTime, "from 00:00 to 23:59"},
-		"S7 a line too many":       {with(func(s *Schedule) { s.Period.Start = "23:00\n" }), nil, ErrInvalidScheduleStartTime, "HH:MM"},
-		"S10 a negative duration":  {with(func(s *Schedule) { s.Minutes = -1 }), nil, ErrInvalidScheduleDuration, "schedules[1].durationMinutes: "},
-		"S10 a negative window":    {nil, &minus, ErrInvalidScheduleWindow, "scalingWindowDurationMinutes: "},
-		"an unknown day":           {with(func(s *Schedule) { s.Period.Days = []string{"Mon", "tue"} }), nil, ErrInvalidScheduleDays, "schedules[1].period.days[1]: "},
-		"an unknown type":          {with(func(s *Schedule) { s.Type = "Sometimes" }), nil, ErrInvalidScheduleType, "schedules[1].type: "},
+		"16 a date in RFC 822": {with(func(s *zalando.Schedule) {
+			*s = zalando.Schedule{Type: zalando.OneTimeSchedule, Date: date(t0.Format(time.RFC822))}
+		}), nil, ErrInvalidScheduleDate, "spec.schedules[1].date: invalid schedule date: \"10 Nov 09 23:00 CET\""},
+		"17 an end in RFC 822":     {with(func(s *zalando.Schedule) { *s = once(0, 1, 1); s.EndDate = date(t0.Format(time.RFC822)) }), nil, ErrInvalidScheduleDate, "spec.schedules[1].endDate: "},
+		"27 a start in words":      {with(func(s *zalando.Schedule) { s.Period.StartTime = "15h25min" }), nil, ErrInvalidScheduleStartTime, "spec.schedules[1].period.startTime: "},
+		"an end in words":          {with(func(s *zalando.Schedule) { s.Period.EndTime = "15h25min" }), nil, ErrInvalidScheduleEndTime, "spec.schedules[1].period.endTime: "},
+		"no start":                 {with(func(s *zalando.Schedule) { s.Period.StartTime = "" }), nil, ErrInvalidScheduleStartTime, "spec.schedules[1].period.startTime: "},
+		"E17 an unknown zone":      {with(func(s *zalando.Schedule) { s.Period.Timezone = "Mars/Base" }), nil, ErrInvalidScheduleTimezone, "spec.schedules[1].period.timezone: invalid schedule time zone: invalid time zone: unknown time zone Mars/Base"},
+		"E18 no period":            {with(func(s *zalando.Schedule) { s.Period = nil }), nil, ErrInvalidSchedulePeriod, "spec.schedules[1].period: "},
+		"E19 no date":              {with(func(s *zalando.Schedule) { *s = zalando.Schedule{Type: zalando.OneTimeSchedule} }), nil, ErrInvalidScheduleDate, "spec.schedules[1].date: "},
+		"E20 a start in something": {with(func(s *zalando.Schedule) { s.Period.StartTime = "x23:59" }), nil, ErrInvalidScheduleStartTime, "HH:MM"},
+		"S7 an hour too many":      {with(func(s *zalando.Schedule) { s.Period.StartTime = "24:00" }), nil, ErrInvalidScheduleStartTime, "from 00:00 to 23:59"},
+		"S7 a line too many":       {with(func(s *zalando.Schedule) { s.Period.StartTime = "23:00\n" }), nil, ErrInvalidScheduleStartTime, "HH:MM"},
+		"S10 a negative duration":  {with(func(s *zalando.Schedule) { s.DurationMinutes = -1 }), nil, ErrInvalidScheduleDuration, "spec.schedules[1].durationMinutes: "},
+		"S10 a negative window":    {nil, &minus, ErrInvalidScheduleWindow, "spec.scalingWindowDurationMinutes: "},
+		"an unknown day":           {with(func(s *zalando.Schedule) { s.Period.Days = []zalando.ScheduleDay{"Mon", "tue"} }), nil, ErrInvalidScheduleDays, "spec.schedules[1].period.days[1]: "},
+		"an unknown type":          {with(func(s *zalando.Schedule) { s.Type = "Sometimes" }), nil, ErrInvalidScheduleType, "spec.schedules[1].type: "},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			_, err := NewSchedules(tt.list, tt.window, Ramp{Steps: 10}, berlin)
+			_, err := NewSchedules(zalando.ScalingScheduleSpec{ScalingWindowDurationMinutes: tt.window, Schedules: tt.list}, Defaults{0, 10, berlin})
 			if !errors.Is(err, tt.kind) || !strings.Contains(err.Error(), tt.text) {
 				t.Errorf("error = %v, want %v with %q", err, tt.kind, tt.text)
 			}
@@ -259,17 +275,17 @@ func TestActiveAndFullIncludeTheRamps(t *testing.T) {
 
 func TestActiveWithoutRamp(t *testing.T) {
 	for name, tt := range map[string]struct {
-		list []Schedule
+		list []zalando.Schedule
 		want bool
 	}{
-		"37 one time, now":    {[]Schedule{once(0, 15, 100)}, true},
-		"37 one time, later":  {[]Schedule{once(time.Hour, 15, 100)}, false},
-		"38 repeating, now":   {[]Schedule{weekly("Tue", "23:00", "", 15, 100)}, true},
-		"38 repeating, over":  {[]Schedule{weekly("Tue", "00:00", "", 15, 100)}, false},
-		"E11 over midnight":   {[]Schedule{weekly("Mon", "23:30", "", 24*60, 100)}, true},
-		"any of several":      {[]Schedule{once(time.Hour, 15, 100), once(0, 15, 100)}, true},
+		"37 one time, now":    {[]zalando.Schedule{once(0, 15, 100)}, true},
+		"37 one time, later":  {[]zalando.Schedule{once(time.Hour, 15, 100)}, false},
+		"38 repeating, now":   {[]zalando.Schedule{weekly("Tue", "23:00", "", 15, 100)}, true},
+		"38 repeating, over":  {[]zalando.Schedule{weekly("Tue", "00:00", "", 15, 100)}, false},
+		"E11 over midnight":   {[]zalando.Schedule{weekly("Mon", "23:30", "", 24*60, 100)}, true},
+		"any of several":      {[]zalando.Schedule{once(time.Hour, 15, 100), once(0, 15, 100)}, true},
 		"no schedule":         {nil, false},
-		"worth less than one": {[]Schedule{once(0, 15, -1)}, true},
+		"worth less than one": {[]zalando.Schedule{once(0, 15, -1)}, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got := compile(t, 0, 10, tt.list...).Active(t0); got != tt.want {
@@ -300,27 +316,26 @@ func TestNextFollowsEveryStep(t *testing.T) {
 }
 
 func drawSchedules(t *rapid.T, around time.Time) Schedules {
-	var list []Schedule
+	var list []zalando.Schedule
 	for i := range rapid.IntRange(0, 4).Draw(t, "schedules") {
-		n := func(name string, lo, hi int64) int64 { return rapid.Int64Range(lo, hi).Draw(t, fmt.Sprint(name, i)) }
-		s := Schedule{Type: OneTime, Value: n("value", -3, 40), Minutes: n("minutes", 0, 200)}
+		n := func(name string, lo, hi int) int { return rapid.IntRange(lo, hi).Draw(t, fmt.Sprint(name, i)) }
+		minutes, value := n("minutes", 0, 200), int64(n("value", -3, 40))
 		if n("long", 0, 9) == 0 {
-			s.Minutes = n("days", 1, 20) * 24 * 60
+			minutes = n("days", 1, 20) * 24 * 60
 		}
 		if n("once", 0, 1) == 1 {
-			s.Date = around.Add(time.Duration(n("start", -3000, 3000)) * time.Minute).Format(time.RFC3339)
-		} else {
-			s.Type = Repeating
-			s.Period = &Period{Start: fmt.Sprintf("%02d:%02d", n("hour", 0, 23), n("minute", 0, 59)), Timezone: rapid.SampledFrom(zones).Draw(t, "zone")}
-			if n("ends", 0, 1) == 1 {
-				s.Period.End = fmt.Sprintf("%02d:%02d", n("end hour", 0, 23), n("end minute", 0, 59))
-			}
-			s.Period.Days = rapid.SliceOfN(rapid.SampledFrom(strings.Fields(everyDay)), 0, 3).Draw(t, "days")
+			list = append(list, once(around.Sub(t0)+time.Duration(n("start", -3000, 3000))*time.Minute, minutes, value))
+			continue
 		}
-		list = append(list, s)
+		times := fmt.Sprintf("%02d:%02d", n("hour", 0, 23), n("minute", 0, 59))
+		if n("ends", 0, 1) == 1 {
+			times += fmt.Sprintf("-%02d:%02d", n("end hour", 0, 23), n("end minute", 0, 59))
+		}
+		days := rapid.SliceOfN(rapid.SampledFrom(strings.Fields(everyDay)), 0, 3).Draw(t, "days")
+		list = append(list, weekly(strings.Join(days, " "), times, rapid.SampledFrom(zones).Draw(t, "zone"), minutes, value))
 	}
 	ramp := time.Duration(rapid.SampledFrom([]int{0, 0, 1, 7, 10, 60, 1440, 20000}).Draw(t, "ramp")) * time.Minute
-	s, err := NewSchedules(list, nil, Ramp{ramp, rapid.IntRange(1, 12).Draw(t, "steps")}, berlin)
+	s, err := NewSchedules(spec(list...), Defaults{ramp, rapid.IntRange(1, 12).Draw(t, "steps"), berlin})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -340,10 +355,10 @@ func TestValueMatchesTheWrittenRule(t *testing.T) {
 				spans = nil
 				y, m, d := now.In(item.zone).Date()
 				for i := -60; i <= 60; i++ {
-					date := time.Date(y, m, d+i, 0, 0, 0, 0, time.UTC)
-					if item.days[date.Weekday()] {
-						start := latest(date.Add(item.start), item.zone)
-						spans = append(spans, span{start, later(latest(date.Add(item.end), item.zone), start.Add(item.duration))})
+					day := time.Date(y, m, d+i, 0, 0, 0, 0, time.UTC)
+					if item.days[day.Weekday()] {
+						start := latest(day.Add(item.start), item.zone)
+						spans = append(spans, span{start, later(latest(day.Add(item.end), item.zone), start.Add(item.duration))})
 					}
 				}
 			}
@@ -425,11 +440,15 @@ func TestLatestIsTheLastMinuteThatShowsTheTime(t *testing.T) {
 }
 
 func FuzzNewSchedules(f *testing.F) {
-	f.Add("OneTime", int64(100), int64(15), "2009-11-10T23:00:00+01:00", "", "23:00", "02:00", "Tue", "Europe/Berlin", int64(10), int64(1257890400))
-	f.Add("Repeating", int64(1<<63-1), int64(1<<63-1), "9999-12-31T23:59:59Z", "0000-01-01T00:00:00Z", "00:00", "", "Sun", "", int64(1<<62), int64(-62135596800))
-	f.Fuzz(func(t *testing.T, kind string, value, minutes int64, date, endDate, start, end, days, zone string, ramp, seconds int64) {
-		s, err := NewSchedules([]Schedule{{Type: kind, Value: value, Minutes: minutes, Date: date, EndDate: endDate,
-			Period: &Period{Start: start, End: end, Days: strings.Fields(days), Timezone: zone}}}, &ramp, Ramp{Steps: 10}, berlin)
+	f.Add("OneTime", int64(100), 15, "2009-11-10T23:00:00+01:00", "", "23:00", "02:00", "Tue", "Europe/Berlin", int64(10), int64(1257890400))
+	f.Add("Repeating", int64(1<<63-1), 1<<63-1, "9999-12-31T23:59:59Z", "0000-01-01T00:00:00Z", "00:00", "", "Sun", "", int64(1<<62), int64(-62135596800))
+	f.Fuzz(func(t *testing.T, kind string, value int64, minutes int, day, endDate, start, end, days, zone string, ramp, seconds int64) {
+		in := weekly(days, start+"-"+end, zone, minutes, value)
+		in.Type, in.Date, in.EndDate = zalando.ScheduleType(kind), date(day), date(endDate)
+		if endDate == "" {
+			in.EndDate = nil
+		}
+		s, err := NewSchedules(zalando.ScalingScheduleSpec{ScalingWindowDurationMinutes: &ramp, Schedules: []zalando.Schedule{in}}, Defaults{0, 10, berlin})
 		if err != nil {
 			return
 		}

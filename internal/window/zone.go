@@ -1,7 +1,7 @@
 // Package window answers, for any instant, whether a time window is open, what it is worth, and when that changes
 // next. It knows cron windows (Rule) and scaling schedules with ramps (Schedules), time zones and daylight saving.
-// It is pure: it gets the time as an argument, reads no clock and touches nothing but the time zone database, which is
-// linked in so that answers do not depend on the image Kubetide runs in.
+// It is pure: it gets the time as an argument, reads no clock, knows of the API types only, and touches nothing but the time
+// zone database, which is linked in so that answers do not depend on the image Kubetide runs in.
 package window
 
 import (
