@@ -4,6 +4,7 @@
 package gray
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/kubetide/kubetide/internal/decision"
@@ -42,6 +43,11 @@ func (p Profile) Total() int32 { return p.Online + p.Cutoff + p.Standby }
 
 // Held is the number of pods that exist but should get no traffic.
 func (p Profile) Held() int32 { return p.Cutoff + p.Standby }
+
+// String names the numbers as events do.
+func (p Profile) String() string {
+	return fmt.Sprintf("online %d, cutoff %d, standby %d", p.Online, p.Cutoff, p.Standby)
+}
 
 // Batch is a number of pods that were taken out of traffic together.
 type Batch struct {
