@@ -1,0 +1,366 @@
+// Package build makes the lab's binaries (etcd, the Kubernetes control plane, kwok, metrics-server) from the Go modules that the
+// folders beside it pin, and caches them by module version and Go version. The modules stand apart so that their dependencies
+// never meet the product's. Binaries found in the folder that KUBEBUILDER_ASSETS names are used as they are.
+package build
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+	"golang.org/x/term"
+)
+
+// component is one module and the binaries that come from it.
+type component struct {
+	name     string // its folder beside this file
+	module   string
+	packages map[string]string // by binary
+	ldflags  func(version string) string
+}
+
+var components = []component{
+	{name: "etcd", module: "go.etcd.io/etcd/server/v3", packages: map[string]string{"etcd": "go.etcd.io/etcd/server/v3"}},
+	{
+		name: "kubernetes", module: "k8s.io/kubernetes",
+		packages: map[string]string{
+			"kube-apiserver":          "k8s.io/kubernetes/cmd/kube-apiserver",
+			"kube-controller-manager": "k8s.io/kubernetes/cmd/kube-controller-manager",
+			"kube-scheduler":          "k8s.io/kubernetes/cmd/kube-scheduler",
+			"kubectl":                 "k8s.io/kubernetes/cmd/kubectl",
+		},
+		// Without these the server reports a version that kubectl cannot parse.
+		ldflags: func(version string) string {
+			const pkg = "k8s.io/component-base/version"
+			parts := strings.SplitN(strings.TrimPrefix(version, "v"), ".", 3)
+			return fmt.Sprintf("-X %[1]s.gitVersion=%[2]s -X %[1]s.gitMajor=%[3]s -X %[1]s.gitMinor=%[4]s -X %[1]s.gitTreeState=clean",
+				pkg, version, parts[0], parts[1])
+		},
+	},
+	{name: "kwok", module: "sigs.k8s.io/kwok", packages: map[string]string{"kwok": "sigs.k8s.io/kwok/cmd/kwok"}},
+	{
+		name: "metrics-server", module: "sigs.k8s.io/metrics-server",
+		packages: map[string]string{"metrics-server": "sigs.k8s.io/metrics-server/cmd/metrics-server"},
+	},
+}
+
+// ControlPlane names the binaries that every lab needs.
+var ControlPlane = []string{"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl", "kwok"}
+
+// All names every binary that can be built.
+func All() []string {
+	var names []string
+	for _, c := range components {
+		for name := range c.packages {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// Binaries returns the path of each wanted binary, building what the cache lacks. A cold build of everything takes some ten
+// minutes on two cores; progress (nil: none) says what is being built and how far it is, on a terminal in one line that is
+// redrawn. Two callers at once do the work once.
+func Binaries(ctx context.Context, progress io.Writer, want ...string) (map[string]string, error) {
+	found, report := map[string]string{}, newReporter(progress)
+	for _, c := range components {
+		var missing []string
+		for name := range c.packages {
+			if !slices.Contains(want, name) {
+				continue
+			}
+			if asset := filepath.Join(os.Getenv("KUBEBUILDER_ASSETS"), name); os.Getenv("KUBEBUILDER_ASSETS") != "" && executable(asset) {
+				found[name] = asset
+				continue
+			}
+			missing = append(missing, name)
+		}
+		if len(missing) == 0 {
+			continue
+		}
+		slices.Sort(missing)
+		dir, err := c.ensure(ctx, report, missing)
+		if err != nil {
+			return nil, fmt.Errorf("build %s: %w", strings.Join(missing, ", "), err)
+		}
+		for _, name := range missing {
+			found[name] = filepath.Join(dir, name)
+		}
+	}
+	for _, name := range want {
+		if found[name] == "" {
+			return nil, fmt.Errorf("build %s: there is no such binary (known: %s)", name, strings.Join(All(), ", "))
+		}
+	}
+	return found, nil
+}
+
+// ensure returns the cache folder that holds the named binaries.
+func (c component) ensure(ctx context.Context, report *reporter, names []string) (string, error) {
+	source, err := sourceDir(c.name)
+	if err != nil {
+		return "", err
+	}
+	version, err := c.version(source)
+	if err != nil {
+		return "", err
+	}
+	goVersion, err := c.command(ctx, source, "env", "GOVERSION").Output()
+	if err != nil {
+		return "", fmt.Errorf("ask go for its version: %w", err)
+	}
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return "", fmt.Errorf("find the cache folder: %w", err)
+	}
+	dir := filepath.Join(cache, "kubetide", "lab", fmt.Sprintf("%s-%s-%s", c.name, version, strings.TrimSpace(string(goVersion))))
+	lacking := func() []string {
+		return slices.DeleteFunc(slices.Clone(names), func(name string) bool { return executable(filepath.Join(dir, name)) })
+	}
+	if len(lacking()) == 0 {
+		return dir, nil
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", err
+	}
+	unlock, err := lock(ctx, dir+".lock", func() { report.line("waiting for another build of " + c.name) })
+	if err != nil {
+		return "", err
+	}
+	defer unlock()
+	if names = lacking(); len(names) == 0 {
+		return dir, nil
+	}
+	return dir, c.build(ctx, report, source, dir, version, names)
+}
+
+func (c component) build(ctx context.Context, report *reporter, source, dir, version string, names []string) error {
+	what := fmt.Sprintf("%s %s", strings.Join(names, ", "), version)
+	var packages []string
+	for _, name := range names {
+		packages = append(packages, c.packages[name])
+	}
+	total, err := c.outdated(ctx, report, what, source, packages)
+	if err != nil {
+		return err
+	}
+	temp, err := os.MkdirTemp(filepath.Dir(dir), ".building-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(temp)
+	ldflags := "-s -w"
+	if c.ldflags != nil {
+		ldflags += " " + c.ldflags(version)
+	}
+	start, done := time.Now(), 0
+	say := func() {
+		text := fmt.Sprintf("building %s: %d of %d packages", what, min(done, total), total)
+		if done >= total {
+			text = fmt.Sprintf("building %s: linking", what)
+		}
+		report.update(fmt.Sprintf("%s, %s", text, time.Since(start).Round(time.Second)))
+	}
+	err = c.stream(ctx, source, say, func(string) { done++ },
+		append([]string{"build", "-v", "-ldflags", ldflags, "-o", temp + "/"}, packages...)...)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if err := os.Rename(filepath.Join(temp, path.Base(strings.TrimSuffix(c.packages[name], "/v3"))), filepath.Join(dir, name)); err != nil {
+			return err
+		}
+	}
+	report.line(fmt.Sprintf("built %s in %s", what, time.Since(start).Round(time.Second)))
+	return nil
+}
+
+// outdated counts the packages that have to be compiled; it downloads the modules first.
+func (c component) outdated(ctx context.Context, report *reporter, what, source string, packages []string) (int, error) {
+	count, downloads := 0, 0
+	say := func() { report.update(fmt.Sprintf("preparing %s: %d modules downloaded", what, downloads)) }
+	err := c.stream(ctx, source, say, func(line string) {
+		switch {
+		case strings.HasPrefix(line, "go: downloading"):
+			downloads++
+		case line == "true":
+			count++
+		}
+	}, append([]string{"list", "-deps", "-f", "{{.Stale}}"}, packages...)...)
+	return count, err
+}
+
+// stream runs go, hands over each line that it prints, and calls say now and then. Its error carries the last lines.
+func (c component) stream(ctx context.Context, source string, say func(), each func(line string), args ...string) error {
+	cmd := c.command(ctx, source, args...)
+	pipe, err := cmd.StderrPipe()
+	if err != nil {
+		return err
+	}
+	cmd.Stdout = cmd.Stderr
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	lines := make(chan string)
+	go func() {
+		defer close(lines)
+		for scanner := bufio.NewScanner(pipe); scanner.Scan(); {
+			lines <- scanner.Text()
+		}
+	}()
+	var last []string
+	tick := time.NewTicker(200 * time.Millisecond)
+	defer tick.Stop()
+	for open := true; open; {
+		select {
+		case line, more := <-lines:
+			if open = more; more {
+				each(line)
+				last = append(last, line)
+				last = last[max(0, len(last)-20):]
+			}
+		case <-tick.C:
+			say()
+		}
+	}
+	if err := cmd.Wait(); err != nil {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		return fmt.Errorf("go %s: %w\n%s", args[0], err, strings.Join(last, "\n"))
+	}
+	return nil
+}
+
+func (c component) command(ctx context.Context, source string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, "go", args...)
+	cmd.Dir = source
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off")
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	cmd.WaitDelay = 5 * time.Second
+	return cmd
+}
+
+// version reads the pinned version from the component's go.mod.
+func (c component) version(source string) (string, error) {
+	data, err := os.ReadFile(filepath.Join(source, "go.mod"))
+	if err != nil {
+		return "", err
+	}
+	match := regexp.MustCompile(`(?m)^(?:require)?\s*` + regexp.QuoteMeta(c.module) + ` (v\S+)`).FindSubmatch(data)
+	if match == nil {
+		return "", fmt.Errorf("%s/go.mod requires no %s", source, c.module)
+	}
+	return string(match[1]), nil
+}
+
+// sourceDir finds the component's module: beside this file, or below the module that the working folder is in.
+func sourceDir(name string) (string, error) {
+	_, file, _, _ := runtime.Caller(0)
+	candidates := []string{filepath.Join(filepath.Dir(file), name)}
+	if wd, err := os.Getwd(); err == nil {
+		for dir := wd; ; dir = filepath.Dir(dir) {
+			candidates = append(candidates, filepath.Join(dir, "test", "lab", "build", name))
+			if dir == filepath.Dir(dir) {
+				break
+			}
+		}
+	}
+	for _, dir := range candidates {
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+			return dir, nil
+		}
+	}
+	return "", fmt.Errorf("the module test/lab/build/%s is not found: run from within a checkout", name)
+}
+
+func executable(file string) bool {
+	info, err := os.Stat(file)
+	return err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0
+}
+
+// lock takes an exclusive lock that the kernel releases when the process ends, and calls waiting once if it has to wait.
+func lock(ctx context.Context, file string, waiting func()) (unlock func(), err error) {
+	f, err := os.OpenFile(file, os.O_CREATE|os.O_RDWR, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	for said := false; ; {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		switch {
+		case err == nil:
+			return func() { f.Close() }, nil
+		case !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR):
+			f.Close()
+			return nil, fmt.Errorf("lock %s: %w", file, err)
+		}
+		if !said {
+			waiting()
+			said = true
+		}
+		select {
+		case <-ctx.Done():
+			f.Close()
+			return nil, ctx.Err()
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+}
+
+// reporter shows progress: on a terminal one line that is redrawn, elsewhere a line every few seconds.
+type reporter struct {
+	out      io.Writer
+	terminal bool
+	drawn    bool
+	last     time.Time
+}
+
+func newReporter(out io.Writer) *reporter {
+	r := &reporter{out: out, last: time.Now()}
+	if f, ok := out.(*os.File); ok {
+		r.terminal = term.IsTerminal(int(f.Fd()))
+	}
+	return r
+}
+
+func (r *reporter) update(text string) {
+	if r.out == nil {
+		return
+	}
+	if r.terminal {
+		fmt.Fprintf(r.out, "\r\x1b[K%s", text)
+		r.drawn = true
+		return
+	}
+	if time.Since(r.last) >= 5*time.Second {
+		r.last = time.Now()
+		fmt.Fprintln(r.out, text)
+	}
+}
+
+func (r *reporter) line(text string) {
+	if r.out == nil {
+		return
+	}
+	var b bytes.Buffer
+	if r.drawn {
+		b.WriteString("\r\x1b[K")
+		r.drawn = false
+	}
+	fmt.Fprintln(&b, text)
+	_, _ = r.out.Write(b.Bytes())
+}
