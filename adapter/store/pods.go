@@ -1,0 +1,82 @@
+package store
+
+import (
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/kubetide/kubetide/internal/sample"
+)
+
+// graveTime is how long a pod that is gone is remembered, so that a collection which began before cannot bring it back.
+// It is longer than any collection may take.
+const graveTime = time.Minute
+
+// podIndex knows which series of a namespace have pods, and which pods went lately.
+type podIndex struct {
+	mu      sync.RWMutex
+	entries map[string]map[*entry]struct{}
+	gone    map[types.UID]time.Time
+	order   []grave
+	graves  atomic.Int64
+}
+
+type grave struct {
+	uid types.UID
+	at  time.Time
+}
+
+func (p *podIndex) add(e *entry) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.entries[e.query.Namespace] == nil {
+		p.entries[e.query.Namespace] = map[*entry]struct{}{}
+	}
+	p.entries[e.query.Namespace][e] = struct{}{}
+}
+
+func (p *podIndex) remove(e *entry) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.entries[e.query.Namespace], e)
+	if len(p.entries[e.query.Namespace]) == 0 {
+		delete(p.entries, e.query.Namespace)
+	}
+}
+
+// bury remembers that the pod is gone and returns the series that may have it.
+func (p *podIndex) bury(namespace string, uid types.UID, now time.Time) []*entry {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for len(p.order) > 0 && now.Sub(p.order[0].at) > graveTime {
+		delete(p.gone, p.order[0].uid)
+		p.order = p.order[1:]
+	}
+	entries := p.entries[namespace]
+	if len(entries) > 0 {
+		p.gone[uid] = now
+		p.order = append(p.order, grave{uid: uid, at: now})
+	}
+	p.graves.Store(int64(len(p.gone)))
+	out := make([]*entry, 0, len(entries))
+	for e := range entries {
+		out = append(out, e)
+	}
+	return out
+}
+
+// alive drops the points of pods that are gone.
+func (p *podIndex) alive(points []sample.Point) []sample.Point {
+	if p.graves.Load() == 0 {
+		return points
+	}
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	return slices.DeleteFunc(points, func(point sample.Point) bool {
+		_, gone := p.gone[point.UID]
+		return gone
+	})
+}

@@ -1,0 +1,452 @@
+package store
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/kubetide/kubetide/internal/sample"
+)
+
+// Served is one series that answers a request to the metrics APIs. Its answer is Fresh.
+type Served struct {
+	// Query is what was asked of the source.
+	Query *sample.Query
+	// Labels are those that the query's selector requires exactly. They must not be changed.
+	Labels labels.Set
+	Answer sample.Answer
+}
+
+type metricKey struct {
+	kind              sample.Kind
+	namespace, metric string
+}
+
+type metricShard struct {
+	mu      sync.RWMutex
+	metrics map[metricKey]*metric
+}
+
+// metric holds the served series of one name in one namespace.
+type metric struct {
+	mu   sync.RWMutex
+	list []*entry
+	// snapshot is a copy of list for scans; nil after a change.
+	snapshot atomic.Pointer[[]*entry]
+	// shape counts the changes of which labels a series' pods have. A memo holds for one shape.
+	shape atomic.Uint64
+	memo  atomic.Pointer[memo]
+}
+
+type seriesShard struct {
+	mu     sync.RWMutex
+	series map[sample.Series]*entry
+}
+
+// memo remembers which series may have pods that a selector matches, so that an HPA's request, which is the same every
+// time, costs what its result costs.
+type memo struct {
+	shape  uint64
+	mu     sync.RWMutex
+	series map[selectors][]*entry
+}
+
+type selectors struct{ pods, metric string }
+
+// maxMemo bounds what foreign selectors can make a metric remember.
+const maxMemo = 4096
+
+func (s *Store) metricShard(kind sample.Kind, namespace, name string) (*metricShard, metricKey) {
+	key := metricKey{kind: kind, namespace: namespace, metric: name}
+	return &s.metrics[maphash.Comparable(s.seed, key)%shards], key
+}
+
+func (s *Store) metric(kind sample.Kind, namespace, name string) *metric {
+	shard, key := s.metricShard(kind, namespace, name)
+	shard.mu.RLock()
+	defer shard.mu.RUnlock()
+	return shard.metrics[key]
+}
+
+func (s *Store) seriesShard(series sample.Series) *seriesShard {
+	return &s.series[maphash.Comparable(s.seed, series)%shards]
+}
+
+// exact returns the series with exactly this address.
+func (s *Store) exact(series sample.Series) *entry {
+	shard := s.seriesShard(series)
+	shard.mu.RLock()
+	defer shard.mu.RUnlock()
+	return shard.series[series]
+}
+
+// swap makes e the series at its address and returns the one before.
+func (s *Store) swap(e *entry) *entry {
+	series := e.query.Series()
+	shard := s.seriesShard(series)
+	shard.mu.Lock()
+	defer shard.mu.Unlock()
+	before := shard.series[series]
+	shard.series[series] = e
+	return before
+}
+
+func (s *Store) serve(e *entry) {
+	shard, key := s.metricShard(e.query.Kind, e.query.Namespace, e.query.Metric)
+	shard.mu.Lock()
+	defer shard.mu.Unlock()
+	m := shard.metrics[key]
+	if m == nil {
+		m = &metric{}
+		shard.metrics[key] = m
+	}
+	before := s.swap(e)
+	if before == e {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if before != nil {
+		m.drop(before)
+	}
+	e.position = len(m.list)
+	m.list = append(m.list, e)
+	m.changed()
+}
+
+func (s *Store) hide(e *entry) {
+	shard, key := s.metricShard(e.query.Kind, e.query.Namespace, e.query.Metric)
+	shard.mu.Lock()
+	defer shard.mu.Unlock()
+	m := shard.metrics[key]
+	if m == nil {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if e.position < 0 {
+		return
+	}
+	m.drop(e)
+	m.changed()
+	if len(m.list) == 0 {
+		delete(shard.metrics, key)
+	}
+	series := e.query.Series()
+	exact := s.seriesShard(series)
+	exact.mu.Lock()
+	defer exact.mu.Unlock()
+	delete(exact.series, series)
+}
+
+func (m *metric) drop(e *entry) {
+	last := len(m.list) - 1
+	m.list[e.position] = m.list[last]
+	m.list[e.position].position = e.position
+	m.list[last] = nil
+	m.list = m.list[:last]
+	e.position = -1
+}
+
+func (m *metric) changed() {
+	m.snapshot.Store(nil)
+	m.shape.Add(1)
+}
+
+// all returns the series in no order; it must not be changed.
+func (m *metric) all() []*entry {
+	if list := m.snapshot.Load(); list != nil {
+		return *list
+	}
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	list := slices.Clone(m.list)
+	m.snapshot.Store(&list)
+	return list
+}
+
+func text(selector labels.Selector) string {
+	if selector == nil || selector.Empty() {
+		return ""
+	}
+	return selector.String()
+}
+
+func everything(selector labels.Selector) labels.Selector {
+	if selector == nil {
+		return labels.Everything()
+	}
+	return selector
+}
+
+// External returns the series with exactly the selector, else all whose labels it matches, sorted. Since an HPA adds
+// them up, one of them without a fresh value makes the whole an error.
+func (s *Store) External(namespace, name string, selector labels.Selector) ([]Served, error) {
+	now := s.clock.Now()
+	address := sample.Series{Kind: sample.External, Namespace: namespace, Metric: name, Selector: text(selector)}
+	if e := s.exact(address); e != nil {
+		a := e.answer(now)
+		if a.State != sample.Fresh {
+			return nil, fmt.Errorf("external metric %q has no value: %w", name, a.Cause)
+		}
+		return []Served{{Query: &e.query, Labels: e.labels, Answer: a}}, nil
+	}
+	m := s.metric(sample.External, namespace, name)
+	if m == nil {
+		return nil, fmt.Errorf("no HPA of namespace %s asks for external metric %q", namespace, name)
+	}
+	var out []Served
+	selector = everything(selector)
+	for _, e := range m.all() {
+		if !selector.Matches(e.labels) {
+			continue
+		}
+		a := e.answer(now)
+		if a.State != sample.Fresh {
+			return nil, fmt.Errorf("external metric %q{%s}, one of those that %q selects, has no value: %w",
+				name, e.query.Selector, text(selector), a.Cause)
+		}
+		out = append(out, Served{Query: &e.query, Labels: e.labels, Answer: a})
+	}
+	if len(out) == 0 {
+		return nil, fmt.Errorf("no HPA of namespace %s asks for external metric %q with labels that match %q", namespace, name, text(selector))
+	}
+	sortServed(out)
+	return out, nil
+}
+
+// Object returns the series of one described object: the one with exactly the metric selector, else the only one whose
+// labels it matches. object.Name "" stands for any, where the caller knows that there is but one.
+func (s *Store) Object(namespace, name string, object sample.ObjectRef, selector labels.Selector) (Served, error) {
+	address := sample.Series{Kind: sample.Object, Namespace: namespace, Metric: name, Selector: text(selector), Object: object}
+	if m := s.metric(sample.Object, namespace, name); m != nil {
+		e := s.exact(address)
+		if e == nil {
+			selector = everything(selector)
+			for _, other := range m.all() {
+				if !sameObject(other.query.Object, object) || !selector.Matches(other.labels) {
+					continue
+				}
+				if e != nil {
+					return Served{}, fmt.Errorf("several series of metric %q of %s match %q; ask with the metric selector of one", name, object, text(selector))
+				}
+				e = other
+			}
+		}
+		if e != nil {
+			a := e.answer(s.clock.Now())
+			if a.State != sample.Fresh {
+				return Served{}, fmt.Errorf("metric %q of %s has no value: %w", name, object, a.Cause)
+			}
+			return Served{Query: &e.query, Labels: e.labels, Answer: a}, nil
+		}
+	}
+	return Served{}, fmt.Errorf("no HPA of namespace %s asks for metric %q of %s", namespace, name, object)
+}
+
+func sameObject(have, want sample.ObjectRef) bool {
+	return have.Group == want.Group && have.Kind == want.Kind && (want.Name == "" || have.Name == want.Name)
+}
+
+// Objects returns the series of all described objects of the kind that have a fresh value, sorted.
+func (s *Store) Objects(namespace, name string, kind schema.GroupKind, selector labels.Selector) ([]Served, error) {
+	var out []Served
+	var causes []error
+	if m := s.metric(sample.Object, namespace, name); m != nil {
+		now := s.clock.Now()
+		selector = everything(selector)
+		for _, e := range m.all() {
+			if !sameObject(e.query.Object, sample.ObjectRef{Group: kind.Group, Kind: kind.Kind}) || !selector.Matches(e.labels) {
+				continue
+			}
+			if a := e.answer(now); a.State == sample.Fresh {
+				out = append(out, Served{Query: &e.query, Labels: e.labels, Answer: a})
+			} else {
+				causes = append(causes, fmt.Errorf("%s: %w", e.query.Object, a.Cause))
+			}
+		}
+	}
+	if len(out) == 0 {
+		if len(causes) > 0 {
+			return nil, fmt.Errorf("metric %q has no value: %w", name, first(causes))
+		}
+		return nil, fmt.Errorf("no HPA of namespace %s asks for metric %q of a %s", namespace, name, kind)
+	}
+	sortServed(out)
+	return out, nil
+}
+
+// Pods returns the values of the pods that the selector matches, at most one for each pod. Series with exactly the
+// metric selector win over those whose labels it matches. Pods without a fresh value are absent; none at all is an error.
+func (s *Store) Pods(namespace, name string, pods, selector labels.Selector) ([]Served, error) {
+	m := s.metric(sample.Pods, namespace, name)
+	if m == nil {
+		return nil, fmt.Errorf("no HPA of namespace %s asks for metric %q of pods", namespace, name)
+	}
+	now := s.clock.Now()
+	requirements, selectable := everything(pods).Requirements()
+	if !selectable {
+		return nil, errors.New("a selector that matches nothing was given")
+	}
+	var out []Served
+	var causes []error
+	for _, e := range m.candidates(requirements, text(pods), selector) {
+		last := e.last.Load()
+		a := last.answer(now, e.maxAge)
+		if a.State != sample.Fresh {
+			causes = append(causes, fmt.Errorf("pods of %s: %w", e.query.Target, a.Cause))
+			continue
+		}
+		if a.Points = filter(a.Points, last.common, requirements); len(a.Points) > 0 {
+			out = append(out, Served{Query: &e.query, Labels: e.labels, Answer: a})
+		}
+	}
+	if len(out) == 0 {
+		if len(causes) > 0 {
+			return nil, fmt.Errorf("metric %q has no value: %w", name, first(causes))
+		}
+		return nil, fmt.Errorf("no pod that %q matches has a value of metric %q", text(pods), name)
+	}
+	if len(out) > 1 {
+		sortServed(out)
+		onePerPod(out)
+	}
+	return out, nil
+}
+
+// Pod returns the value of one pod.
+func (s *Store) Pod(namespace, name, pod string, selector labels.Selector) (Served, error) {
+	if m := s.metric(sample.Pods, namespace, name); m != nil {
+		now := s.clock.Now()
+		for _, e := range m.candidates(nil, "", selector) {
+			a := e.answer(now)
+			i, found := slices.BinarySearchFunc(a.Points, pod, func(p sample.Point, name string) int {
+				return strings.Compare(p.Pod, name)
+			})
+			if found {
+				a.Points = a.Points[i : i+1]
+				return Served{Query: &e.query, Labels: e.labels, Answer: a}, nil
+			}
+		}
+	}
+	return Served{}, fmt.Errorf("pod %s has no value of metric %q", pod, name)
+}
+
+// candidates returns the series that may have pods which meet the requirements.
+func (m *metric) candidates(requirements labels.Requirements, pods string, selector labels.Selector) []*entry {
+	shape := m.shape.Load()
+	key := selectors{pods: pods, metric: text(selector)}
+	remembered := m.memo.Load()
+	if remembered == nil || remembered.shape != shape {
+		remembered = &memo{shape: shape, series: map[selectors][]*entry{}}
+		m.memo.Store(remembered)
+	}
+	remembered.mu.RLock()
+	found, ok := remembered.series[key]
+	remembered.mu.RUnlock()
+	if ok {
+		return found
+	}
+	selector = everything(selector)
+	exact := false
+	for _, e := range m.all() {
+		isExact := e.query.Selector == key.metric
+		if exact && !isExact || !isExact && !selector.Matches(e.labels) {
+			continue
+		}
+		if impossible(e.last.Load().common, requirements) {
+			continue
+		}
+		if isExact && !exact {
+			exact, found = true, nil
+		}
+		found = append(found, e)
+	}
+	remembered.mu.Lock()
+	defer remembered.mu.Unlock()
+	if len(remembered.series) < maxMemo {
+		remembered.series[key] = found
+	}
+	return found
+}
+
+// impossible says that no pod meets the requirements, because all have a label that breaks one of them.
+func impossible(common labels.Set, requirements labels.Requirements) bool {
+	for i := range requirements {
+		if common.Has(requirements[i].Key()) && !requirements[i].Matches(common) {
+			return true
+		}
+	}
+	return false
+}
+
+// filter returns the points whose labels meet the requirements; points itself where the labels in common decide.
+func filter(points []sample.Point, common labels.Set, requirements labels.Requirements) []sample.Point {
+	var open labels.Requirements
+	for i := range requirements {
+		if !common.Has(requirements[i].Key()) {
+			open = append(open, requirements[i])
+		} else if !requirements[i].Matches(common) {
+			return nil
+		}
+	}
+	if len(open) == 0 {
+		return points
+	}
+	var out []sample.Point
+next:
+	for i := range points {
+		for j := range open {
+			if !open[j].Matches(points[i].Labels) {
+				continue next
+			}
+		}
+		out = append(out, points[i])
+	}
+	return out
+}
+
+// onePerPod keeps the first value of each pod: targets whose selectors overlap would count a pod twice.
+func onePerPod(series []Served) {
+	seen := map[string]bool{}
+	for i := range series {
+		points := series[i].Answer.Points
+		kept := points
+		for j := range points {
+			if !seen[points[j].Pod] {
+				seen[points[j].Pod] = true
+				if len(kept) != len(points) {
+					kept = append(kept, points[j])
+				}
+			} else if len(kept) == len(points) {
+				kept = slices.Clone(points[:j])
+			}
+		}
+		series[i].Answer.Points = kept
+	}
+}
+
+func sortServed(series []Served) {
+	slices.SortFunc(series, func(a, b Served) int {
+		x, y := a.Query.Series(), b.Query.Series()
+		return cmp.Or(strings.Compare(x.Selector, y.Selector), strings.Compare(x.Object.Group, y.Object.Group),
+			strings.Compare(x.Object.Kind, y.Object.Kind), strings.Compare(x.Object.Name, y.Object.Name))
+	})
+}
+
+// first joins the first causes in a stable order; an answer to a request has to end somewhere.
+func first(causes []error) error {
+	slices.SortFunc(causes, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
+	if len(causes) > 3 {
+		return fmt.Errorf("%w; and %d more", errors.Join(causes[:3]...), len(causes)-3)
+	}
+	return errors.Join(causes...)
+}

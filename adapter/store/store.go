@@ -1,0 +1,390 @@
+// Package store keeps the last answer to every query in memory: the collection inserts, the metrics APIs and the
+// engine read. Reads never wait for a collection and check the age each time, so a value that is too old is never
+// returned as a number, and nothing has to be swept. It does no I/O and knows neither collectors nor the metrics APIs.
+//
+// An answer is immutable and swapped in whole; locks are held for map look-ups only and are split by metric, so no
+// operation makes a reader wait for work that grows with the number of series.
+package store
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/clock"
+
+	"github.com/kubetide/kubetide/internal/sample"
+)
+
+const shards = 64
+
+// Store implements sample.Reader.
+type Store struct {
+	clock   clock.PassiveClock
+	limit   time.Duration
+	seed    maphash.Seed
+	queries [shards]queryShard
+	series  [shards]seriesShard
+	metrics [shards]metricShard
+	pods    podIndex
+}
+
+type queryShard struct {
+	mu      sync.RWMutex
+	entries map[sample.Query]*entry
+}
+
+// entry is what is known about one query.
+type entry struct {
+	// last is swapped by writers under mu and read without it.
+	last   atomic.Pointer[state]
+	maxAge time.Duration
+	labels labels.Set
+
+	wanted   bool // guarded by the query shard's lock
+	position int  // in metric.list, -1 if not served; guarded by the metric's lock
+
+	mu            sync.Mutex
+	subscriptions []*subscription // replaced, never changed in place
+
+	query sample.Query
+}
+
+// state is never changed after it was published.
+type state struct {
+	points []sample.Point // nil if there is no value
+	taken  time.Time
+	oldest time.Duration // the greatest Age of the points
+	cause  error
+	common labels.Set // the labels that all points have
+}
+
+type subscription struct{ notify func() }
+
+// New returns an empty store. limit is the greatest age that is served whatever the interval; 0 for no such limit.
+func New(clock clock.PassiveClock, limit time.Duration) *Store {
+	s := &Store{clock: clock, limit: limit, seed: maphash.MakeSeed()}
+	for i := range shards {
+		s.queries[i].entries = map[sample.Query]*entry{}
+		s.series[i].series = map[sample.Series]*entry{}
+		s.metrics[i].metrics = map[metricKey]*metric{}
+	}
+	s.pods.entries = map[string]map[*entry]struct{}{}
+	s.pods.gone = map[types.UID]time.Time{}
+	return s
+}
+
+// unasked marks an entry that takes no results.
+var unasked = &state{cause: errors.New("nothing asks for this metric")}
+
+// Add makes the store accept results for the query. Served queries are found by the metrics APIs under their Series; of
+// two queries with one Series only one may be served at a time. Adding again changes served only.
+func (s *Store) Add(q sample.Query, served bool) {
+	shard := s.queryShard(q)
+	shard.mu.Lock()
+	e := shard.entries[q]
+	if e == nil {
+		e = s.newEntry(q)
+		shard.entries[q] = e
+	}
+	if !e.wanted {
+		e.wanted = true
+		e.last.Store(&state{cause: errors.New("it has not been collected yet")})
+	}
+	shard.mu.Unlock()
+	if q.Kind == sample.Pods || q.Kind == sample.Resource {
+		s.pods.add(e)
+	}
+	if served {
+		s.serve(e)
+	} else {
+		s.hide(e)
+	}
+}
+
+// Forget drops the query and its values at once. Results that are still on their way are refused.
+func (s *Store) Forget(q sample.Query) {
+	shard := s.queryShard(q)
+	shard.mu.Lock()
+	e := shard.entries[q]
+	if e == nil || !e.wanted {
+		shard.mu.Unlock()
+		return
+	}
+	e.wanted = false
+	e.mu.Lock()
+	e.last.Store(unasked)
+	subscriptions := e.subscriptions
+	e.mu.Unlock()
+	if len(subscriptions) == 0 {
+		delete(shard.entries, q)
+	}
+	shard.mu.Unlock()
+	s.pods.remove(e)
+	s.hide(e)
+	notify(subscriptions)
+}
+
+// Insert makes the result the answer to its query, and reports whether it was accepted: nobody may ask any more, or a
+// newer result may be there. The store owns r.Points from then on. After an error the last value stays until it is too
+// old, unless the source said that there is none (sample.ErrNoData).
+func (s *Store) Insert(r sample.Result) bool {
+	e, wanted := s.entry(r.Query)
+	if !wanted {
+		return false
+	}
+	points, cause := s.check(r)
+	next := &state{points: points, taken: r.Taken, cause: cause, common: commonLabels(points)}
+	for i := range points {
+		next.oldest = max(next.oldest, points[i].Age)
+	}
+	e.mu.Lock()
+	last := e.last.Load()
+	if last.taken.After(r.Taken) {
+		e.mu.Unlock()
+		return false
+	}
+	if points == nil && !errors.Is(cause, sample.ErrNoData) {
+		kept := *last
+		kept.cause = cause
+		next = &kept
+	}
+	published := e.publish(next)
+	subscriptions := e.subscriptions
+	e.mu.Unlock()
+	if !published {
+		return false
+	}
+	if (last.points == nil) != (next.points == nil) || !maps.Equal(last.common, next.common) {
+		if m := s.metric(e.query.Kind, e.query.Namespace, e.query.Metric); m != nil {
+			m.shape.Add(1)
+		}
+	}
+	notify(subscriptions)
+	return true
+}
+
+// publish stores the state unless the query was forgotten meanwhile. e.mu is held.
+func (e *entry) publish(next *state) bool {
+	if e.last.Load() == unasked {
+		return false
+	}
+	e.last.Store(next)
+	return true
+}
+
+// check returns the points that can be served, sorted by pod, and why there are none or fewer.
+func (s *Store) check(r sample.Result) ([]sample.Point, error) {
+	points, cause := r.Points, r.Err
+	switch r.Query.Kind {
+	case sample.Pods, sample.Resource:
+		points = s.pods.alive(points)
+		byPod := func(a, b sample.Point) int {
+			return cmp.Or(strings.Compare(a.Pod, b.Pod), strings.Compare(a.Container, b.Container))
+		}
+		if !slices.IsSortedFunc(points, byPod) {
+			slices.SortFunc(points, byPod)
+		}
+		if len(points) == 0 && cause == nil {
+			cause = fmt.Errorf("no pod has a value: %w", sample.ErrNoData)
+		}
+	default:
+		if len(points) != 1 && cause == nil {
+			points, cause = nil, fmt.Errorf("the source returned %d values instead of 1", len(points))
+		}
+		if cause != nil {
+			points = nil
+		}
+	}
+	if len(points) == 0 {
+		points = nil
+	}
+	return points, cause
+}
+
+// Answer implements sample.Reader.
+func (s *Store) Answer(q sample.Query) sample.Answer {
+	e, _ := s.entry(q)
+	if e == nil {
+		return sample.Answer{State: sample.Missing, Cause: unasked.cause}
+	}
+	return e.answer(s.clock.Now())
+}
+
+// Subscribe implements sample.Reader. A value that becomes stale is no change: the reader knows the instant from the
+// answer. The query need not be collected yet.
+func (s *Store) Subscribe(q sample.Query, notify func()) (cancel func()) {
+	own := &subscription{notify: notify}
+	shard := s.queryShard(q)
+	shard.mu.Lock()
+	e := shard.entries[q]
+	if e == nil {
+		e = s.newEntry(q)
+		shard.entries[q] = e
+	}
+	e.mu.Lock()
+	e.subscriptions = append(slices.Clip(e.subscriptions), own)
+	e.mu.Unlock()
+	shard.mu.Unlock()
+	return sync.OnceFunc(func() {
+		shard.mu.Lock()
+		defer shard.mu.Unlock()
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		e.subscriptions = slices.DeleteFunc(slices.Clone(e.subscriptions), func(s *subscription) bool { return s == own })
+		if len(e.subscriptions) == 0 && !e.wanted && shard.entries[q] == e {
+			delete(shard.entries, q)
+		}
+	})
+}
+
+// Each calls f for every query that is asked for, in no order, without holding a lock.
+func (s *Store) Each(f func(sample.Query, sample.Answer)) {
+	now := s.clock.Now()
+	for i := range shards {
+		shard := &s.queries[i]
+		shard.mu.RLock()
+		entries := make([]*entry, 0, len(shard.entries))
+		for _, e := range shard.entries {
+			if e.wanted {
+				entries = append(entries, e)
+			}
+		}
+		shard.mu.RUnlock()
+		for _, e := range entries {
+			f(e.query, e.answer(now))
+		}
+	}
+}
+
+// ForgetPod drops the values of a pod that is gone at once, also from collections that are still running.
+func (s *Store) ForgetPod(namespace string, uid types.UID) {
+	for _, e := range s.pods.bury(namespace, uid, s.clock.Now()) {
+		e.mu.Lock()
+		last := e.last.Load()
+		found := slices.ContainsFunc(last.points, func(p sample.Point) bool { return p.UID == uid })
+		if !found {
+			e.mu.Unlock()
+			continue
+		}
+		next := *last
+		next.points = make([]sample.Point, 0, len(last.points))
+		for i := range last.points {
+			if last.points[i].UID != uid {
+				next.points = append(next.points, last.points[i])
+			}
+		}
+		if len(next.points) == 0 {
+			next.points, next.common, next.cause = nil, nil, fmt.Errorf("its last pod is gone: %w", sample.ErrNoData)
+		}
+		published := e.publish(&next)
+		subscriptions := e.subscriptions
+		e.mu.Unlock()
+		if published {
+			notify(subscriptions)
+		}
+	}
+}
+
+func notify(subscriptions []*subscription) {
+	for _, s := range subscriptions {
+		s.notify()
+	}
+}
+
+func (s *Store) newEntry(q sample.Query) *entry {
+	e := &entry{query: q, maxAge: sample.MaxAge(q.Interval, s.limit), position: -1}
+	if selector, err := labels.Parse(q.Selector); err == nil {
+		e.labels = sample.ExactLabels(selector)
+	}
+	e.last.Store(unasked)
+	return e
+}
+
+func (s *Store) queryShard(q sample.Query) *queryShard {
+	return &s.queries[maphash.Comparable(s.seed, q)%shards]
+}
+
+func (s *Store) entry(q sample.Query) (e *entry, wanted bool) {
+	shard := s.queryShard(q)
+	shard.mu.RLock()
+	defer shard.mu.RUnlock()
+	e = shard.entries[q]
+	return e, e != nil && e.wanted
+}
+
+func (e *entry) answer(now time.Time) sample.Answer {
+	return e.last.Load().answer(now, e.maxAge)
+}
+
+func (s *state) answer(now time.Time, maxAge time.Duration) sample.Answer {
+	a := sample.Answer{State: sample.Missing, Taken: s.taken, MaxAge: maxAge, Cause: s.cause}
+	if s.points == nil {
+		return a
+	}
+	age := now.Sub(s.taken)
+	a.State, a.Points = sample.Fresh, s.points
+	if age+s.oldest > maxAge {
+		a.Points = nil
+		for _, p := range s.points {
+			if age+p.Age <= maxAge {
+				a.Points = append(a.Points, p)
+			}
+		}
+		if len(a.Points) == 0 {
+			a.State, a.Cause = sample.Stale, &staleError{age: age + s.oldest, maxAge: maxAge, cause: s.cause}
+		}
+	}
+	return a
+}
+
+// staleError is made on each read of a stale value, so it is printed only when somebody looks.
+type staleError struct {
+	age, maxAge time.Duration
+	cause       error
+}
+
+func (e *staleError) Error() string {
+	text := fmt.Sprintf("the last value is %s old, more than the %s allowed", e.age.Round(time.Second), e.maxAge)
+	if e.cause != nil {
+		text += ": " + e.cause.Error()
+	}
+	return text
+}
+
+func (e *staleError) Unwrap() error { return e.cause }
+
+func commonLabels(points []sample.Point) labels.Set {
+	if len(points) == 0 || points[0].Labels == nil {
+		return nil
+	}
+	common := points[0].Labels
+	for i := 1; i < len(points); i++ {
+		differs := false
+		for k, v := range common {
+			if other, ok := points[i].Labels[k]; !ok || other != v {
+				differs = true
+				break
+			}
+		}
+		if differs {
+			kept := make(labels.Set, len(common))
+			for k, v := range common {
+				if other, ok := points[i].Labels[k]; ok && other == v {
+					kept[k] = v
+				}
+			}
+			common = kept
+		}
+	}
+	return common
+}

@@ -1,0 +1,252 @@
+package store
+
+import (
+	"fmt"
+	"runtime"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/clock"
+
+	"github.com/kubetide/kubetide/internal/sample"
+)
+
+// filled returns a store with n external series (one metric name in every namespace of 100 series), and with 100 apps of
+// 100 pods in the namespace "shop".
+func filled(n int) (*Store, []sample.Query) {
+	s := New(clock.RealClock{}, 0)
+	queries := make([]sample.Query, 0, n)
+	for i := range n {
+		q := sample.Query{Kind: sample.External, Namespace: fmt.Sprintf("ns-%d", i/100), Metric: "queue-length",
+			Selector: fmt.Sprintf("queue-name=q%d,type=sqs-queue-length", i), Collector: "sqs-queue-length",
+			Settings: fmt.Sprintf(`{"queue-name":"q%d","region":"eu-central-1"}`, i), Interval: time.Hour}
+		s.Add(q, true)
+		s.Insert(sample.Result{Query: q, Taken: time.Now(), Points: []sample.Point{{Milli: int64(i)}}})
+		queries = append(queries, q)
+	}
+	for app := range 100 {
+		q := appQuery(app)
+		s.Add(q, true)
+		s.Insert(sample.Result{Query: q, Taken: time.Now(), Points: appPoints(app)})
+	}
+	return s, queries
+}
+
+func appQuery(app int) sample.Query {
+	return sample.Query{Kind: sample.Pods, Namespace: "shop", Metric: "requests-per-second", Collector: "json-path",
+		Settings: `{"json-key":"$.rps","path":"/metrics","port":"9090"}`, Interval: time.Hour,
+		Target: sample.ObjectRef{Group: "apps", Kind: "Deployment", Name: fmt.Sprintf("app-%d", app)}}
+}
+
+func appPoints(app int) []sample.Point {
+	points := make([]sample.Point, 100)
+	for i := range points {
+		name := fmt.Sprintf("app-%d-6d4f9c8b7-%05d", app, i)
+		points[i] = sample.Point{Pod: name, UID: types.UID("b6f0a1de-0000-4000-8000-" + name), Milli: int64(i),
+			Labels: labels.Set{"app": fmt.Sprintf("app-%d", app), "pod-template-hash": "6d4f9c8b7", "team": "shop"}}
+	}
+	return points
+}
+
+// cpu reports the CPU time of the benchmark's thread, which does not depend on what else the machine does.
+func cpu(b *testing.B) (stop func()) {
+	runtime.LockOSThread()
+	now := func() int64 {
+		var ts unix.Timespec
+		if err := unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &ts); err != nil {
+			b.Fatal(err)
+		}
+		return ts.Nano()
+	}
+	begin := now()
+	return func() {
+		b.ReportMetric(float64(now()-begin)/float64(b.N), "cpu-ns/op")
+		runtime.UnlockOSThread()
+	}
+}
+
+// warm asks for the same 1,000 of the series again and again, cold for each of them in turn, from main memory.
+func BenchmarkExternalExact(b *testing.B) {
+	for _, n := range []int{1_000, 10_000, 100_000} {
+		s, queries := filled(n)
+		selectors := make([]labels.Selector, n)
+		for i := range selectors {
+			selectors[i], _ = labels.Parse(queries[i].Selector)
+		}
+		for name, stride := range map[string]int{"warm": n / 1_000, "cold": 7919} {
+			b.Run(fmt.Sprintf("series=%d/%s", n, name), func(b *testing.B) {
+				b.ReportAllocs()
+				i := 0
+				defer cpu(b)()
+				for b.Loop() {
+					if _, err := s.External(queries[i].Namespace, "queue-length", selectors[i]); err != nil {
+						b.Fatal(err)
+					}
+					i = (i + stride) % n
+				}
+			})
+		}
+	}
+}
+
+func BenchmarkAnswer(b *testing.B) {
+	s, queries := filled(100_000)
+	b.ReportAllocs()
+	i := 0
+	defer cpu(b)()
+	for b.Loop() {
+		if s.Answer(queries[i]).State != sample.Fresh {
+			b.Fatal("no value")
+		}
+		i = (i + 7919) % len(queries)
+	}
+}
+
+func BenchmarkExternalSubset(b *testing.B) {
+	s, _ := filled(100_000)
+	selector, _ := labels.Parse("type=sqs-queue-length")
+	b.ReportAllocs()
+	defer cpu(b)()
+	for b.Loop() {
+		if got, err := s.External("ns-7", "queue-length", selector); err != nil || len(got) != 100 {
+			b.Fatal(len(got), err)
+		}
+	}
+}
+
+func BenchmarkPodsBySelector(b *testing.B) {
+	s, _ := filled(100_000)
+	target, _ := labels.Parse("app=app-7")
+	byLabels, _ := labels.Parse("app=app-7,pod-template-hash!=other,version!=2")
+	for name, selector := range map[string]labels.Selector{"target": target, "labels": byLabels} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			defer cpu(b)()
+			for b.Loop() {
+				if got, err := s.Pods("shop", "requests-per-second", selector, nil); err != nil || len(got[0].Answer.Points) != 100 {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+	b.Run("target, first time", func(b *testing.B) {
+		m := s.metric(sample.Pods, "shop", "requests-per-second")
+		defer cpu(b)()
+		for b.Loop() {
+			m.shape.Add(1)
+			if _, err := s.Pods("shop", "requests-per-second", target, nil); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
+
+func BenchmarkPodByName(b *testing.B) {
+	s, _ := filled(100_000)
+	defer cpu(b)()
+	for b.Loop() {
+		if _, err := s.Pod("shop", "requests-per-second", "app-7-6d4f9c8b7-00042", nil); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkInsert(b *testing.B) {
+	s, queries := filled(100_000)
+	b.Run("external", func(b *testing.B) {
+		b.ReportAllocs()
+		i := 0
+		defer cpu(b)()
+		for b.Loop() {
+			s.Insert(sample.Result{Query: queries[i], Taken: time.Now(), Points: []sample.Point{{Milli: 5}}})
+			i = (i + 7919) % len(queries)
+		}
+	})
+	b.Run("one pod", func(b *testing.B) {
+		b.ReportAllocs()
+		q := appQuery(7)
+		points := appPoints(7)[:1]
+		defer cpu(b)()
+		for b.Loop() {
+			s.Insert(sample.Result{Query: q, Taken: time.Now(), Points: points})
+		}
+	})
+	b.Run("100 pods", func(b *testing.B) {
+		b.ReportAllocs()
+		q := appQuery(7)
+		points := appPoints(7)
+		defer cpu(b)()
+		for b.Loop() {
+			s.Insert(sample.Result{Query: q, Taken: time.Now(), Points: points})
+		}
+	})
+}
+
+func BenchmarkForgetPod(b *testing.B) {
+	s, _ := filled(100_000)
+	i := 0
+	defer cpu(b)()
+	for b.Loop() {
+		s.ForgetPod("shop", types.UID(fmt.Sprint(i)))
+		i++
+	}
+}
+
+// How long a reader waits while every kind of write goes on: inserts, series that come and go, pods that go, scans.
+func BenchmarkReadersUnderWriters(b *testing.B) {
+	const n = 100_000
+	s, queries := filled(n)
+	selectors := make([]labels.Selector, n)
+	for i := range selectors {
+		selectors[i], _ = labels.Parse(queries[i].Selector)
+	}
+	stop := make(chan struct{})
+	var writers sync.WaitGroup
+	pace := func(every time.Duration, f func(i int)) {
+		writers.Go(func() {
+			ticker := time.NewTicker(every)
+			defer ticker.Stop()
+			for i := 0; ; i++ {
+				select {
+				case <-stop:
+					return
+				case <-ticker.C:
+					f(i)
+				}
+			}
+		})
+	}
+	pace(time.Millisecond, func(i int) { // every series once in 15 s
+		for j := range n / 15_000 {
+			q := queries[(i*7+j)%n]
+			s.Insert(sample.Result{Query: q, Taken: time.Now(), Points: []sample.Point{{Milli: 5}}})
+		}
+	})
+	pace(10*time.Millisecond, func(i int) {
+		q := queries[i*7919%n]
+		s.Forget(q)
+		s.Add(q, true)
+		s.Insert(sample.Result{Query: q, Taken: time.Now(), Points: []sample.Point{{Milli: 5}}})
+	})
+	pace(10*time.Millisecond, func(i int) { s.ForgetPod("shop", types.UID(fmt.Sprint(i))) })
+	pace(50*time.Millisecond, func(int) { s.Each(func(sample.Query, sample.Answer) {}) })
+	took := make([]time.Duration, 0, b.N)
+	i := 0
+	for b.Loop() {
+		begin := time.Now()
+		_, _ = s.External(queries[i].Namespace, "queue-length", selectors[i])
+		took = append(took, time.Since(begin))
+		i = (i + 7919) % n
+	}
+	close(stop)
+	writers.Wait()
+	slices.Sort(took)
+	b.ReportMetric(float64(took[len(took)/2].Nanoseconds()), "p50-ns")
+	b.ReportMetric(float64(took[len(took)*99/100].Nanoseconds()), "p99-ns")
+	b.ReportMetric(float64(took[len(took)*9999/10000].Nanoseconds()), "p99.99-ns")
+}
