@@ -9,3 +9,5 @@
 // +kubebuilder:object:generate=true
 // +groupName=autoscaling.kapacitystack.io
 package v1alpha1
+
+//go:generate go run -C ../../../tools ./apigen

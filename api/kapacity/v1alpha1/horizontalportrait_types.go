@@ -29,7 +29,7 @@ type HorizontalPortrait struct {
 	// What to find out, and how.
 	Spec HorizontalPortraitSpec `json:"spec,omitempty"`
 	// What was found. Written by the controller, or by the external generator that the spec names.
-	Status HorizontalPortraitStatus `json:"status,omitempty"`
+	Status HorizontalPortraitStatus `json:"status,omitzero"`
 }
 
 // HorizontalPortraitList is a list of HorizontalPortraits.
@@ -44,6 +44,8 @@ type HorizontalPortraitList struct {
 // HorizontalPortraitSpec says what to find out, and how.
 type HorizontalPortraitSpec struct {
 	// The workload that the portrait is about.
+	// +kubebuilder:validation:XValidation:rule=`self.kind != ""`,message="kind must not be empty",fieldPath=".kind"
+	// +kubebuilder:validation:XValidation:rule=`self.name != ""`,message="name must not be empty",fieldPath=".name"
 	ScaleTargetRef autoscalingv2.CrossVersionObjectReference `json:"scaleTargetRef"`
 
 	PortraitSpec `json:",inline"`
@@ -62,11 +64,15 @@ const (
 )
 
 // PortraitSpec says how a portrait is made.
+//
+// +kubebuilder:validation:XValidation:rule=`self.algorithm.type != 'KubeHPA' || has(self.externalGeneratorName) && self.externalGeneratorName != "" || has(self.metrics) && size(self.metrics) > 0`,message="metrics must not be empty for the algorithm KubeHPA",fieldPath=".metrics"
+// +kubebuilder:validation:XValidation:rule=`self.algorithm.type != 'KubeHPA' || !has(self.metrics) || self.metrics.all(m, !has(m.pods) || has(m.pods.target.averageValue))`,message="a metric of type Pods needs target.averageValue for the algorithm KubeHPA",fieldPath=".metrics"
 type PortraitSpec struct {
 	// The type of the portrait: Reactive, Predictive, Burst, or a name of an external generator's own. It is part of
 	// the HorizontalPortrait's name, in lower case.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:XValidation:rule=`self.matches('^[A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?$')`,message="portraitType becomes a part of an object's name: it must consist of letters, digits and -, and begin and end with a letter or digit"
 	PortraitType PortraitType `json:"portraitType"`
 
 	// The name of an external generator. When it is set, the built-in ones leave the portrait alone and somebody else
@@ -104,6 +110,13 @@ const (
 )
 
 // MetricSpec is a metric as a HorizontalPodAutoscaler has it, with a name and an operator.
+//
+// +kubebuilder:validation:XValidation:rule=`self.type in ['Resource', 'ContainerResource', 'Pods', 'Object', 'External']`,message="type must be Resource, ContainerResource, Pods, Object or External",fieldPath=".type"
+// +kubebuilder:validation:XValidation:rule=`has(self.resource) == (self.type == 'Resource')`,message="resource must be set if the type is Resource, and only then",fieldPath=".resource"
+// +kubebuilder:validation:XValidation:rule=`has(self.containerResource) == (self.type == 'ContainerResource')`,message="containerResource must be set if the type is ContainerResource, and only then",fieldPath=".containerResource"
+// +kubebuilder:validation:XValidation:rule=`has(self.pods) == (self.type == 'Pods')`,message="pods must be set if the type is Pods, and only then",fieldPath=".pods"
+// +kubebuilder:validation:XValidation:rule=`has(self.object) == (self.type == 'Object')`,message="object must be set if the type is Object, and only then",fieldPath=".object"
+// +kubebuilder:validation:XValidation:rule=`has(self.external) == (self.type == 'External')`,message="external must be set if the type is External, and only then",fieldPath=".external"
 type MetricSpec struct {
 	autoscalingv2.MetricSpec `json:",inline"`
 
@@ -128,6 +141,8 @@ const (
 )
 
 // PortraitAlgorithm is the algorithm that makes a portrait, and its settings.
+//
+// +kubebuilder:validation:XValidation:rule=`self.type != 'ExternalJob' || has(self.externalJob)`,message="externalJob must be set if the type is ExternalJob",fieldPath=".externalJob"
 type PortraitAlgorithm struct {
 	// The type of the algorithm: KubeHPA, ExternalJob, or a name of an external generator's own.
 	// +kubebuilder:validation:MinLength=1
@@ -152,26 +167,26 @@ type PortraitAlgorithm struct {
 type KubeHPAPortraitAlgorithm struct {
 	// The time between two looks at the metrics. The default is 15s.
 	// +kubebuilder:default="15s"
-	// +kubebuilder:validation:MaxLength=64
 	// +optional
+	// +kubebuilder:validation:XValidation:rule=`duration(self) > duration('0s')`,message="syncPeriod must be a duration such as 15s, above 0"
 	SyncPeriod metav1.Duration `json:"syncPeriod,omitzero"`
 
 	// How far the measured usage may be from its target without a change, as a share: 0.1 is ten percent, the default.
 	// +kubebuilder:default="0.1"
-	// +kubebuilder:validation:MaxLength=64
 	// +optional
+	// +kubebuilder:validation:XValidation:rule=`type(self) == int ? self >= 0 : quantity(self).compareTo(quantity('0')) >= 0`,message="tolerance must be a number not below 0"
 	Tolerance resource.Quantity `json:"tolerance,omitzero"`
 
 	// How long after its start a pod's cpu usage is not trusted while the pod is unready. The default is 5m.
 	// +kubebuilder:default="5m"
-	// +kubebuilder:validation:MaxLength=64
 	// +optional
+	// +kubebuilder:validation:XValidation:rule=`duration(self) >= duration('0s')`,message="cpuInitializationPeriod must be a duration such as 15s, not below 0"
 	CPUInitializationPeriod metav1.Duration `json:"cpuInitializationPeriod,omitzero"`
 
 	// How long after its start a change of a pod's readiness counts as its first. The default is 30s.
 	// +kubebuilder:default="30s"
-	// +kubebuilder:validation:MaxLength=64
 	// +optional
+	// +kubebuilder:validation:XValidation:rule=`duration(self) >= duration('0s')`,message="initialReadinessDelay must be a duration such as 15s, not below 0"
 	InitialReadinessDelay metav1.Duration `json:"initialReadinessDelay,omitzero"`
 }
 
@@ -193,6 +208,8 @@ type PortraitAlgorithmJobType string
 const CronJobPortraitAlgorithmJob PortraitAlgorithmJobType = "CronJob"
 
 // PortraitAlgorithmJob is the job of an external algorithm.
+//
+// +kubebuilder:validation:XValidation:rule=`self.type != 'CronJob' || has(self.cronJob)`,message="cronJob must be set if the type is CronJob",fieldPath=".cronJob"
 type PortraitAlgorithmJob struct {
 	// The type of the job: CronJob.
 	Type PortraitAlgorithmJobType `json:"type"`
@@ -273,6 +290,10 @@ const (
 )
 
 // PortraitData is a portrait.
+//
+// +kubebuilder:validation:XValidation:rule=`has(self.static) == (self.type == 'Static')`,message="static must be set if the type is Static, and only then",fieldPath=".static"
+// +kubebuilder:validation:XValidation:rule=`has(self.cron) == (self.type == 'Cron')`,message="cron must be set if the type is Cron, and only then",fieldPath=".cron"
+// +kubebuilder:validation:XValidation:rule=`has(self.timeSeries) == (self.type == 'TimeSeries')`,message="timeSeries must be set if the type is TimeSeries, and only then",fieldPath=".timeSeries"
 type PortraitData struct {
 	// The form of the portrait: Static, Cron or TimeSeries. The field of the same name holds it.
 	Type PortraitDataType `json:"type"`
@@ -317,6 +338,7 @@ type TimeSeriesPortrait struct {
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=10080
 	// +listType=atomic
+	// +kubebuilder:validation:XValidation:rule=`self.map(p, p.timestamp).isSorted()`,message="the points must be ordered by timestamp"
 	TimeSeries []ReplicaTimeSeriesPoint `json:"timeSeries"`
 }
 

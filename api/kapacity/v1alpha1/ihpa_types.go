@@ -33,7 +33,7 @@ type IntelligentHorizontalPodAutoscaler struct {
 	// What to scale, who says how far, and how to get there.
 	Spec IntelligentHorizontalPodAutoscalerSpec `json:"spec,omitempty"`
 	// What was last decided and where the workload stands. Written by the controller.
-	Status IntelligentHorizontalPodAutoscalerStatus `json:"status,omitempty"`
+	Status IntelligentHorizontalPodAutoscalerStatus `json:"status,omitzero"`
 }
 
 // IntelligentHorizontalPodAutoscalerList is a list of IntelligentHorizontalPodAutoscalers.
@@ -46,9 +46,13 @@ type IntelligentHorizontalPodAutoscalerList struct {
 }
 
 // IntelligentHorizontalPodAutoscalerSpec says what to scale, who says how far, and how to get there.
+//
+// +kubebuilder:validation:XValidation:rule=`self.minReplicas <= self.maxReplicas`,message="maxReplicas must not be less than minReplicas",fieldPath=".maxReplicas"
 type IntelligentHorizontalPodAutoscalerSpec struct {
 	// The workload to scale: any kind with a scale subresource. Cutoff and Standby need a Deployment, a ReplicaSet
 	// or a StatefulSet of the group apps.
+	// +kubebuilder:validation:XValidation:rule=`self.kind != ""`,message="kind must not be empty",fieldPath=".kind"
+	// +kubebuilder:validation:XValidation:rule=`self.name != ""`,message="name must not be empty",fieldPath=".name"
 	ScaleTargetRef autoscalingv2.CrossVersionObjectReference `json:"scaleTargetRef"`
 
 	// Stops all scaling while true: pods and replicas stay as they are. The default is false.
@@ -71,8 +75,9 @@ type IntelligentHorizontalPodAutoscalerSpec struct {
 
 	// Who says how many replicas there should be. Of the providers that have an opinion the one with the highest
 	// priority decides; of equals the one that asks for more replicas. The list may be empty: then nothing is scaled.
-	// +kubebuilder:validation:MaxItems=32
+	// +kubebuilder:validation:MaxItems=16
 	// +listType=atomic
+	// +kubebuilder:validation:XValidation:rule=`self.all(p, !has(p.dynamic) || self.exists_one(q, has(q.dynamic) && q.dynamic.portraitType.lowerAscii() == p.dynamic.portraitType.lowerAscii()))`,message="portraitType must be unique across the Dynamic providers, upper and lower case being the same"
 	PortraitProviders []HorizontalPortraitProvider `json:"portraitProviders"`
 
 	// How to move from one replica count to another. Without it every change is made at once.
@@ -113,6 +118,10 @@ const (
 )
 
 // HorizontalPortraitProvider is one opinion on how many replicas there should be.
+//
+// +kubebuilder:validation:XValidation:rule=`has(self.static) == (self.type == 'Static')`,message="static must be set if the type is Static, and only then",fieldPath=".static"
+// +kubebuilder:validation:XValidation:rule=`has(self.cron) == (self.type == 'Cron')`,message="cron must be set if the type is Cron, and only then",fieldPath=".cron"
+// +kubebuilder:validation:XValidation:rule=`has(self.dynamic) == (self.type == 'Dynamic')`,message="dynamic must be set if the type is Dynamic, and only then",fieldPath=".dynamic"
 type HorizontalPortraitProvider struct {
 	// The type of the provider: Static, Cron or Dynamic. The field of the same name holds its settings.
 	Type HorizontalPortraitProviderType `json:"type"`
@@ -160,7 +169,16 @@ type DynamicHorizontalPortraitProvider struct {
 // hour, day of the month, month, day of the week) of numbers, names (JAN, MON), *, ?, ranges, steps and lists; or
 // @yearly, @monthly, @weekly, @daily, @hourly, @every 1h30m. CRON_TZ=Area/City before it overrules the time zone.
 //
-// +kubebuilder:validation:MaxLength=128
+// +kubebuilder:validation:MaxLength=100
+// +kubebuilder:validation:XValidation:rule=`self.matches(r'^((CRON_TZ|TZ)=[^\s=@]+ +)?(@(yearly|annually|monthly|weekly|daily|midnight|hourly)|@every (\d+(\.\d*)?(ns|us|ms|s|m|h))+|\s*[^\s=@]+(\s+[^\s=@]+){4}\s*)$')`,message="must be a cron expression of exactly five fields (minute, hour, day of the month, month, day of the week), or one such as @hourly or @every 1h"
+// +kubebuilder:validation:XValidation:rule=`self.contains('@') || self.matches(r'^(\S+=\S+ +)?\s*([*?]|[0-5]?[0-9](-[0-5]?[0-9])?)(/0*[1-9]\d*)?(,([*?]|[0-5]?[0-9](-[0-5]?[0-9])?)(/0*[1-9]\d*)?)*(\s|$)')`,message="field 1 (minute) must be within 0-59, or * or ?, with ranges (1-5), steps (*/2) and lists (1,3)"
+// +kubebuilder:validation:XValidation:rule=`self.contains('@') || self.matches(r'^(\S+=\S+ +)?\s*[^\s=@]+\s+([*?]|([01]?[0-9]|2[0-3])(-([01]?[0-9]|2[0-3]))?)(/0*[1-9]\d*)?(,([*?]|([01]?[0-9]|2[0-3])(-([01]?[0-9]|2[0-3]))?)(/0*[1-9]\d*)?)*(\s|$)')`,message="field 2 (hour) must be within 0-23, or * or ?, with ranges (1-5), steps (*/2) and lists (1,3)"
+// +kubebuilder:validation:XValidation:rule=`self.contains('@') || self.matches(r'^(\S+=\S+ +)?\s*[^\s=@]+\s+[^\s=@]+\s+([*?]|(0?[1-9]|[12][0-9]|3[01])(-(0?[1-9]|[12][0-9]|3[01]))?)(/0*[1-9]\d*)?(,([*?]|(0?[1-9]|[12][0-9]|3[01])(-(0?[1-9]|[12][0-9]|3[01]))?)(/0*[1-9]\d*)?)*(\s|$)')`,message="field 3 (day of the month) must be within 1-31, or * or ?, with ranges (1-5), steps (*/2) and lists (1,3)"
+// +kubebuilder:validation:XValidation:rule=`self.contains('@') || self.matches(r'^(\S+=\S+ +)?\s*[^\s=@]+\s+[^\s=@]+\s+[^\s=@]+\s+([*?]|(0?[1-9]|1[0-2]|(?i:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec))(-(0?[1-9]|1[0-2]|(?i:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)))?)(/0*[1-9]\d*)?(,([*?]|(0?[1-9]|1[0-2]|(?i:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec))(-(0?[1-9]|1[0-2]|(?i:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)))?)(/0*[1-9]\d*)?)*(\s|$)')`,message="field 4 (month) must be within 1-12 or JAN-DEC, or * or ?, with ranges (1-5), steps (*/2) and lists (1,3)"
+// +kubebuilder:validation:XValidation:rule=`self.contains('@') || self.matches(r'^(\S+=\S+ +)?\s*[^\s=@]+\s+[^\s=@]+\s+[^\s=@]+\s+[^\s=@]+\s+([*?]|(0?[0-6]|(?i:sun|mon|tue|wed|thu|fri|sat))(-(0?[0-6]|(?i:sun|mon|tue|wed|thu|fri|sat)))?)(/0*[1-9]\d*)?(,([*?]|(0?[0-6]|(?i:sun|mon|tue|wed|thu|fri|sat))(-(0?[0-6]|(?i:sun|mon|tue|wed|thu|fri|sat)))?)(/0*[1-9]\d*)?)*(\s|$)')`,message="field 5 (day of the week) must be within 0-6 or SUN-SAT, or * or ?, with ranges (1-5), steps (*/2) and lists (1,3)"
+// +kubebuilder:validation:XValidation:rule=`!self.matches(r'\b(0?(1-0?0|2-0?[0-1]|3-0?[0-2]|4-0?[0-3]|5-0?[0-4]|6-0?[0-5]|7-0?[0-6]|8-0?[0-7]|9-0?[0-8])|1(1-10|2-1[0-1]|3-1[0-2]|4-1[0-3]|5-1[0-4]|6-1[0-5]|7-1[0-6]|8-1[0-7]|9-1[0-8])|2(1-20|2-2[0-1]|3-2[0-2]|4-2[0-3]|5-2[0-4]|6-2[0-5]|7-2[0-6]|8-2[0-7]|9-2[0-8])|3(1-30|2-3[0-1]|3-3[0-2]|4-3[0-3]|5-3[0-4]|6-3[0-5]|7-3[0-6]|8-3[0-7]|9-3[0-8])|4(1-40|2-4[0-1]|3-4[0-2]|4-4[0-3]|5-4[0-4]|6-4[0-5]|7-4[0-6]|8-4[0-7]|9-4[0-8])|5(1-50|2-5[0-1]|3-5[0-2]|4-5[0-3]|5-5[0-4]|6-5[0-5]|7-5[0-6]|8-5[0-7]|9-5[0-8])|[1-5]\d-0?\d|[2-5]\d-1\d|[3-5]\d-2\d|[45]\d-3\d|5\d-4\d)\b')`,message="a range must not begin after its end: for one that goes round the end write two, 22-23,0-6"
+// +kubebuilder:validation:XValidation:rule=`!self.matches(r'(?i)\b(mon-sun|tue-(sun|mon)|wed-(sun|mon|tue)|thu-(sun|mon|tue|wed)|fri-(sun|mon|tue|wed|thu)|sat-(sun|mon|tue|wed|thu|fri)|feb-jan|mar-(jan|feb)|apr-(jan|feb|mar)|may-(jan|feb|mar|apr)|jun-(jan|feb|mar|apr|may)|jul-(jan|feb|mar|apr|may|jun)|aug-(jan|feb|mar|apr|may|jun|jul)|sep-(jan|feb|mar|apr|may|jun|jul|aug)|oct-(jan|feb|mar|apr|may|jun|jul|aug|sep)|nov-(jan|feb|mar|apr|may|jun|jul|aug|sep|oct)|dec-(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov))\b')`,message="a range must not begin after its end: for one that goes round the end write two, FRI-SAT,SUN-MON"
+// +kubebuilder:validation:XValidation:rule=`!self.contains('=') || !self.contains(':') && !self.contains('=Local ') && timestamp('2024-01-01T00:00:00Z').getHours(self.substring(self.indexOf('=') + 1, self.indexOf(' '))) >= 0`,message="CRON_TZ must be the IANA name of a time zone, for example Europe/Berlin"
 type CronExpression string
 
 // ReplicaCron is a window of time that comes again and again, and the replicas wanted in it.
@@ -178,6 +196,7 @@ type ReplicaCron struct {
 	// +kubebuilder:default=UTC
 	// +kubebuilder:validation:MaxLength=64
 	// +optional
+	// +kubebuilder:validation:XValidation:rule=`self == "" || !self.contains(':') && self != 'Local' && timestamp('2024-01-01T00:00:00Z').getHours(self) >= 0`,message="timeZone must be the IANA name of a time zone, for example Europe/Berlin, or UTC"
 	TimeZone string `json:"timeZone,omitempty"`
 
 	// When the window begins, as a cron expression of five fields. The window is open from its start, inclusive, up to
@@ -193,6 +212,9 @@ type ReplicaCron struct {
 }
 
 // IHPABehavior says how to move from one replica count to another.
+//
+// +kubebuilder:validation:XValidation:rule=`!has(self.scaleUp) || !has(self.scaleUp.grayStrategy) || self.scaleUp.grayStrategy.grayState == 'Online'`,message="grayState must be Online for scaleUp",fieldPath=".scaleUp.grayStrategy.grayState"
+// +kubebuilder:validation:XValidation:rule=`!has(self.scaleDown) || !has(self.scaleDown.grayStrategy) || self.scaleDown.grayStrategy.grayState != 'Online'`,message="grayState must be Cutoff, Standby or Deleted for scaleDown",fieldPath=".scaleDown.grayStrategy.grayState"
 type IHPABehavior struct {
 	// How to add replicas. Without it they are added at once.
 	// +optional
@@ -265,6 +287,9 @@ const (
 )
 
 // StabilityChecker watches the workload during a gray run.
+//
+// +kubebuilder:validation:XValidation:rule=`has(self.metrics) == (self.type == 'Metrics')`,message="metrics must be set if the type is Metrics, and only then",fieldPath=".metrics"
+// +kubebuilder:validation:XValidation:rule=`has(self.external) == (self.type == 'External')`,message="external must be set if the type is External, and only then",fieldPath=".external"
 type StabilityChecker struct {
 	// The type of the checker: Metrics or External. The field of the same name holds its settings.
 	Type StabilityCheckerType `json:"type"`
@@ -292,6 +317,7 @@ type MetricsStabilityCheckerConfig struct {
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=32
 	// +listType=atomic
+	// +kubebuilder:validation:XValidation:rule=`self.all(m, has(m.operator))`,message="each metric of a stability checker needs an operator"
 	Metrics []MetricSpec `json:"metrics"`
 }
 
@@ -417,6 +443,10 @@ type GrayStatus struct {
 	// +optional
 	PendingSince *metav1.MicroTime `json:"pendingSince,omitempty"`
 
+	// Since when a pending step waits for a pause or a rolling update to end, which does not count as a stall. Absent: it does not.
+	// +optional
+	FrozenSince *metav1.MicroTime `json:"frozenSince,omitempty"`
+
 	// When the observation began: the last step is applied and no cut pod is ready. Absent: it has not begun.
 	// +optional
 	ObservedSince *metav1.MicroTime `json:"observedSince,omitempty"`
@@ -471,6 +501,10 @@ type DecisionRecord struct {
 	// When the controller looks again if nothing happens before. Absent: it waits for a change.
 	// +optional
 	Next *metav1.MicroTime `json:"next,omitempty"`
+
+	// Whether texts were cut or entries left out to keep the record small.
+	// +optional
+	Truncated bool `json:"truncated,omitempty"`
 }
 
 // DecisionCandidate is what one provider asked for.
@@ -485,6 +519,18 @@ type DecisionCandidate struct {
 	// +optional
 	Replicas *int32 `json:"replicas,omitempty"`
 
+	// When the opinion ends. Absent: never.
+	// +optional
+	Expires *metav1.MicroTime `json:"expires,omitempty"`
+
+	// Whether it decides.
+	// +optional
+	Chosen bool `json:"chosen,omitempty"`
+
+	// Whether the provider failed, and so forbids lowering.
+	// +optional
+	Failed bool `json:"failed,omitempty"`
+
 	// Why it won, lost, was skipped or failed.
 	// +optional
 	Reason string `json:"reason,omitempty"`
@@ -495,9 +541,8 @@ type DecisionStep struct {
 	// The name of the stage.
 	Stage string `json:"stage"`
 
-	// The number of replicas after the stage. Absent: the stage gave none.
-	// +optional
-	Replicas *int32 `json:"replicas,omitempty"`
+	// The number of replicas after the stage.
+	Replicas int32 `json:"replicas"`
 
 	// Why.
 	// +optional

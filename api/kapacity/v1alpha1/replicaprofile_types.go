@@ -28,7 +28,7 @@ type ReplicaProfile struct {
 	// The wanted counts.
 	Spec ReplicaProfileSpec `json:"spec,omitempty"`
 	// The counts found. Written by the controller.
-	Status ReplicaProfileStatus `json:"status,omitempty"`
+	Status ReplicaProfileStatus `json:"status,omitzero"`
 }
 
 // ReplicaProfileList is a list of ReplicaProfiles.
@@ -43,6 +43,8 @@ type ReplicaProfileList struct {
 // ReplicaProfileSpec is the wanted counts of replicas. Their sum is what the workload's scale subresource is set to.
 type ReplicaProfileSpec struct {
 	// The workload whose pods are meant.
+	// +kubebuilder:validation:XValidation:rule=`self.kind != ""`,message="kind must not be empty",fieldPath=".kind"
+	// +kubebuilder:validation:XValidation:rule=`self.name != ""`,message="name must not be empty",fieldPath=".name"
 	ScaleTargetRef autoscalingv2.CrossVersionObjectReference `json:"scaleTargetRef"`
 
 	// The number of replicas that run and serve.
@@ -129,6 +131,8 @@ const (
 )
 
 // PodSorter chooses the pods that change their state.
+//
+// +kubebuilder:validation:XValidation:rule=`has(self.external) == (self.type == 'External')`,message="external must be set if the type is External, and only then",fieldPath=".external"
 type PodSorter struct {
 	// WorkloadDefault (the default) takes the order in which the workload itself would delete its pods; External asks
 	// an external sorter.
@@ -167,6 +171,8 @@ const (
 )
 
 // PodTrafficController switches the traffic of pods.
+//
+// +kubebuilder:validation:XValidation:rule=`has(self.external) == (self.type == 'External')`,message="external must be set if the type is External, and only then",fieldPath=".external"
 type PodTrafficController struct {
 	// ReadinessGate (the default) switches the readiness gate kapacitystack.io/online of the pods; External asks an
 	// external controller.

@@ -21,7 +21,7 @@ type ScalingSchedule struct {
 	Spec ScalingScheduleSpec `json:"spec"`
 	// Whether a window is going on. Written by the controller.
 	// +optional
-	Status ScalingScheduleStatus `json:"status,omitempty"`
+	Status ScalingScheduleStatus `json:"status,omitzero"`
 }
 
 // ScalingScheduleList is a list of ScalingSchedules.
@@ -50,7 +50,7 @@ type ClusterScalingSchedule struct {
 	Spec ScalingScheduleSpec `json:"spec"`
 	// Whether a window is going on. Written by the controller.
 	// +optional
-	Status ScalingScheduleStatus `json:"status,omitempty"`
+	Status ScalingScheduleStatus `json:"status,omitzero"`
 }
 
 // ClusterScalingScheduleList is a list of ClusterScalingSchedules.
@@ -92,6 +92,9 @@ const (
 
 // Schedule is one window and its value. The window ends at its end or durationMinutes after its start, whichever is
 // later.
+//
+// +kubebuilder:validation:XValidation:rule=`self.type != 'OneTime' || has(self.date)`,message="date must be set if the type is OneTime",fieldPath=".date"
+// +kubebuilder:validation:XValidation:rule=`self.type != 'Repeating' || has(self.period)`,message="period must be set if the type is Repeating",fieldPath=".period"
 type Schedule struct {
 	// OneTime (needs date) or Repeating (needs period).
 	Type ScheduleType `json:"type"`
@@ -122,6 +125,7 @@ type Schedule struct {
 //
 // +kubebuilder:validation:Format=date-time
 // +kubebuilder:validation:MaxLength=64
+// +kubebuilder:validation:Pattern=`^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d+)?(Z|[+-]\d{2}:\d{2})$`
 type ScheduleDate string
 
 // ScheduleDay is a day of the week.
@@ -162,6 +166,7 @@ type SchedulePeriod struct {
 
 	// The IANA name of the time zone, for example Europe/Berlin. An empty string means the default of the cluster.
 	// +kubebuilder:validation:MaxLength=64
+	// +kubebuilder:validation:XValidation:rule=`self == "" || !self.contains(':') && self != 'Local' && timestamp('2024-01-01T00:00:00Z').getHours(self) >= 0`,message="timezone must be the IANA name of a time zone, for example Europe/Berlin, or UTC"
 	Timezone string `json:"timezone"`
 }
 
