@@ -5,7 +5,6 @@
 package outbound
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -149,18 +148,31 @@ func (c *Client) Get(ctx context.Context, r Request) ([]byte, error) {
 	if e := response.Header.Get("Content-Encoding"); e != "" && !strings.EqualFold(e, "identity") {
 		return nil, fmt.Errorf("the answer has the content encoding %.20q, but only identity was accepted", e)
 	}
-	tooLarge := fmt.Errorf("the answer is larger than %d bytes", c.maxBody)
-	if response.ContentLength > c.maxBody {
+	body, err := read(response, c.maxBody)
+	return body, cause(ctx, err)
+}
+
+// read takes at most limit bytes. It grows its memory with what arrives, never beyond the limit.
+func read(response *http.Response, limit int64) ([]byte, error) {
+	tooLarge := fmt.Errorf("the answer is larger than %d bytes", limit)
+	if response.ContentLength > limit {
 		return nil, tooLarge
 	}
-	var body bytes.Buffer
-	if _, err := body.ReadFrom(io.LimitReader(response.Body, c.maxBody+1)); err != nil {
-		return nil, cause(ctx, fmt.Errorf("reading the answer: %w", err))
+	for body := make([]byte, 0, min(4096, limit+1)); ; {
+		if len(body) == cap(body) {
+			body = append(make([]byte, 0, min(2*int64(cap(body)), limit+1)), body...)
+		}
+		n, err := response.Body.Read(body[len(body):cap(body)])
+		body = body[:len(body)+n]
+		switch {
+		case int64(len(body)) > limit:
+			return nil, tooLarge
+		case err == io.EOF:
+			return body, nil
+		case err != nil:
+			return nil, fmt.Errorf("reading the answer: %w", err)
+		}
 	}
-	if int64(body.Len()) > c.maxBody {
-		return nil, tooLarge
-	}
-	return body.Bytes(), nil
 }
 
 // Close closes the connections that are not in use.
