@@ -30,17 +30,23 @@ test-e2e: lab-build ## Tests on the lab, with the race detector
 build: ## Build the kubetide binary into bin/
 	CGO_ENABLED=0 go build -o $(BIN)/kubetide ./cmd/kubetide
 
+NAME ?= default
+
+.PHONY: $(BIN)/lab
+$(BIN)/lab:
+	@go build -o $@ ./test/lab/cmd/lab
+
 .PHONY: lab-build
-lab-build: ## Build the lab's control plane into the user's cache (minutes, once)
-	go run ./test/lab/cmd/lab build
+lab-build: $(BIN)/lab ## Build the lab's control plane into the user's cache (minutes, once)
+	$(BIN)/lab build
 
 .PHONY: lab-up
-lab-up: ## Start a lab in the background and print its kubeconfig's path
-	go run ./test/lab/cmd/lab up
+lab-up: $(BIN)/lab ## Start a lab in the background and print its kubeconfig's path (NAME=default)
+	$(BIN)/lab up --name $(NAME)
 
 .PHONY: lab-down
-lab-down: ## End the lab that lab-up (or demo) left running
-	go run ./test/lab/cmd/lab down
+lab-down: $(BIN)/lab ## End the lab that lab-up left running (NAME=demo: the demo's)
+	$(BIN)/lab down --name $(NAME)
 
 .PHONY: bench
 bench: ## Benchmarks: the store at 100,000 series, the collection of 10,000 queries
