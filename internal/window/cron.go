@@ -28,23 +28,31 @@ const (
 // twice, so a window begins at the first pass and ends at the second, unless both its ends lie in that hour.
 type Rule struct{ start, end trigger }
 
+// RuleError says which part of a rule is at fault: start, end or timeZone.
+type RuleError struct {
+	Field string
+	Err   error // wraps ErrInvalidCron, ErrInvalidZone or ErrNeverFires
+}
+
+func (e *RuleError) Error() string { return e.Field + ": " + e.Err.Error() }
+func (e *RuleError) Unwrap() error { return e.Err }
+
 // ParseRule reads a rule. The expressions have robfig/cron's standard grammar; zone is an IANA name, empty means UTC, and
-// a CRON_TZ= or TZ= prefix of an expression overrides it. Errors begin with the field (start, end or timeZone) and wrap
-// ErrInvalidCron, ErrInvalidZone or ErrNeverFires.
+// a CRON_TZ= or TZ= prefix of an expression overrides it. Errors are RuleErrors.
 func ParseRule(start, end, zone string) (Rule, error) {
 	if zone == "" {
 		zone = "UTC"
 	}
 	loc, err := LoadZone(zone)
 	if err != nil {
-		return Rule{}, fmt.Errorf("timeZone: %w", err)
+		return Rule{}, &RuleError{"timeZone", err}
 	}
 	var r Rule
 	if r.start, err = parseTrigger(start, loc); err != nil {
-		return Rule{}, fmt.Errorf("start: %w", err)
+		return Rule{}, &RuleError{"start", err}
 	}
 	if r.end, err = parseTrigger(end, loc); err != nil {
-		return Rule{}, fmt.Errorf("end: %w", err)
+		return Rule{}, &RuleError{"end", err}
 	}
 	return r, nil
 }
