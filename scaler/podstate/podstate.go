@@ -57,17 +57,21 @@ type Pod struct {
 	Phase string
 	// Gone marks pods that count no more: Succeeded, Failed or being deleted. Terminating are those being deleted.
 	Gone, Terminating bool
-	Ready             bool
-	ReadySince        time.Time
-	Restarts          int32
-	Created           time.Time
-	DeletionCost      int32
+	// Ready is the condition Ready, ReadySince its transition. Restarts is the highest restart count of a container.
+	Ready        bool
+	ReadySince   time.Time
+	Restarts     int32
+	Created      time.Time
+	DeletionCost int32
 }
 
-// Wanted is the ReplicaProfile's spec.
-type Wanted struct {
+// Counts are numbers of pods by state: a ReplicaProfile's spec or its status.
+type Counts struct {
 	Online, Cutoff, Standby int32
 }
+
+// Total is the count for /scale.
+func (c Counts) Total() int32 { return c.Online + c.Cutoff + c.Standby }
 
 // Direction is the ReplicaProfile's allowedScalingDirection.
 type Direction string
@@ -95,36 +99,33 @@ type Workload struct {
 	Direction Direction
 }
 
-// Counts are running pods by state, for the ReplicaProfile's status.
-type Counts struct {
-	Online, Cutoff, Standby int32
-}
-
 // DeletionCost is the cost that condemned pods of ReplicaSets get: less than any that a user can give.
 const DeletionCost int32 = -2147483647
 
 // Plan is what to do, in this order: Online, Cut, Standby, ClearCosts, SetCosts, then Scale, then Delete.
 type Plan struct {
-	// Online pods get their readiness gate True, then lose the label. Cut pods get the label, then the gate False. Standby
-	// pods get the label Standby (and the gate False). All in the order in which they should change.
+	// Online pods get their readiness gate True, then lose the label. Cut and Standby pods get the label of that name, then the
+	// gate False. All stand in the order in which they should change.
 	Online, Cut, Standby []Pod
 	// SetCosts pods get the annotation controller.kubernetes.io/pod-deletion-cost with DeletionCost; ClearCosts pods lose it.
 	SetCosts, ClearCosts []Pod
 	// Scale is the count to write to /scale; nil leaves it. Wait says why it is not lowered yet; empty when it needs not wait.
 	Scale *int32
 	Wait  string
-	// Delete is the condemned cut pod of an OrderedReady StatefulSet to delete by hand, with its UID as precondition.
-	Delete []Pod
-	// Condemned are the pods that go, or are expected to go, in the order of their going.
+	// Delete is the condemned pod of an OrderedReady StatefulSet that has to be deleted by hand, with its UID as precondition.
+	Delete *Pod
+	// Condemned are the pods that go with this or an earlier change of /scale, in the order of their going.
 	Condemned []Pod
-	// NoGate are pods that should be cut and cannot, because their spec lacks the readiness gate. They count as online.
+	// NoGate are pods that should be cut and cannot be, because their spec lacks the readiness gate. They count as online.
 	NoGate []Pod
-	// Counts are the running pods by state as found; CutReady are cut pods that are still Ready.
-	Counts   Counts
-	CutReady int32
+	// Wanted is the spec within the allowed direction. Counts are the running pods by state as found; CutReady is how many of the
+	// cut ones are still Ready.
+	Wanted, Counts Counts
+	CutReady       int32
 	// Frozen says why cut pods are restored instead of what is wanted; empty otherwise.
 	Frozen string
-	// Applied tells that nothing is left to do and the states are as wanted; Reason says what is missing otherwise.
-	Applied bool
-	Reason  string
+	// Applied tells that nothing is left to write and the pods are in the states wanted; Reason says what is missing otherwise.
+	// Ensured tells that Counts are as the spec says, as far as the direction allows.
+	Applied, Ensured bool
+	Reason           string
 }
