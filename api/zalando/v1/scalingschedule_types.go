@@ -149,13 +149,11 @@ type SchedulePeriod struct {
 	// The time of day at which the window begins, in the time zone: HH:MM from 00:00 to 23:59. A time that a change of
 	// the clocks leaves out moves forward by the length of the gap; of a time that comes twice the second one counts.
 	// +kubebuilder:validation:Pattern=`^([01][0-9]|2[0-3]):[0-5][0-9]$`
-	// +kubebuilder:validation:MaxLength=5
 	StartTime string `json:"startTime"`
 
 	// The time of day at which the window ends: HH:MM from 00:00 to 23:59. A time before startTime belongs to the next
 	// day. Without it the window lasts durationMinutes.
 	// +kubebuilder:validation:Pattern=`^([01][0-9]|2[0-3]):[0-5][0-9]$`
-	// +kubebuilder:validation:MaxLength=5
 	// +optional
 	EndTime string `json:"endTime,omitempty"`
 
