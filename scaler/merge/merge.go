@@ -4,7 +4,7 @@ package merge
 
 import (
 	"fmt"
-	"slices"
+	"strings"
 	"time"
 
 	"github.com/kubetide/kubetide/internal/decision"
@@ -55,7 +55,7 @@ type Failure struct {
 func Decide(candidates []Candidate, current int32, now time.Time) Outcome {
 	var out Outcome
 	winner := -1
-	failed := map[int]error{}
+	failed, holds := map[int]error{}, map[int]bool{}
 	for i, c := range candidates {
 		if err := failure(c); err != nil {
 			failed[i] = err
@@ -78,20 +78,20 @@ func Decide(candidates []Candidate, current int32, now time.Time) Outcome {
 		out.Valid, out.Winner, out.Replicas, out.Expires = true, w.Provider, w.Replicas, w.Expires
 		for i, c := range candidates {
 			if failed[i] != nil && c.Priority >= w.Priority && current > w.Replicas {
-				out.HeldBy = append(out.HeldBy, c.Provider)
+				out.HeldBy, holds[i] = append(out.HeldBy, c.Provider), true
 				out.Replicas = current
 			}
 		}
 	}
-	for i, c := range candidates {
-		out.Candidates = append(out.Candidates, account(candidates, i, winner, failed[i], now, slices.Contains(out.HeldBy, c.Provider)))
+	for i := range candidates {
+		out.Candidates = append(out.Candidates, account(candidates, i, winner, failed[i], now, holds[i]))
 	}
 	out.Step = decision.Step{Stage: "merge", Replicas: out.Replicas}
 	switch {
 	case !out.Valid:
 		out.Step.Replicas, out.Step.Reason = current, "no provider has a valid value: replicas stay"
 	case len(out.HeldBy) > 0:
-		out.Step.Reason = fmt.Sprintf("%s wants %d, but not lowered while %v fails", out.Winner, candidates[winner].Replicas, out.HeldBy)
+		out.Step.Reason = fmt.Sprintf("%s wants %d, not lowered while there are failures: %s", out.Winner, candidates[winner].Replicas, strings.Join(out.HeldBy, ", "))
 	default:
 		out.Step.Reason = out.Winner + " wins"
 	}
