@@ -89,20 +89,20 @@ func (l *Lab) startControlPlane(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	parts, ctx := errgroup.WithContext(ctx)
+	parts, waiting := errgroup.WithContext(ctx)
 	parts.Go(func() error {
-		return scheduler.await(ctx, "it is healthy", get(adminHTTP, "https://127.0.0.1:10259/healthz"))
+		return scheduler.await(waiting, "it is healthy", get(adminHTTP, "https://127.0.0.1:10259/healthz"))
 	})
 	parts.Go(func() error {
-		return kwok.await(ctx, "it is healthy", get(http.DefaultClient, fmt.Sprintf("http://127.0.0.1:%d/healthz", kwokPort)))
+		return kwok.await(waiting, "it is healthy", get(http.DefaultClient, fmt.Sprintf("http://127.0.0.1:%d/healthz", kwokPort)))
 	})
 	parts.Go(func() error {
-		return manager.await(ctx, "the namespace default has its ServiceAccount", func(ctx context.Context) error {
+		return manager.await(waiting, "the namespace default has its ServiceAccount", func(ctx context.Context) error {
 			_, err := l.client.CoreV1().ServiceAccounts("default").Get(ctx, "default", metav1.GetOptions{})
 			return err
 		})
 	})
-	parts.Go(func() error { return l.makeNodes(ctx, manager) })
+	parts.Go(func() error { return l.makeNodes(waiting, manager) })
 	if err := parts.Wait(); err != nil {
 		return err
 	}
