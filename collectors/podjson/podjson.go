@@ -1,0 +1,409 @@
+// Package podjson collects one number from each pod of a workload: a JSON document that the pod serves over HTTP, and a
+// path or an expression that finds the number in it. It reads pods from memory, the workload's selector from its /scale,
+// and talks to the pods' own addresses through the bounded client, never to anything else.
+package podjson
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"net"
+	"net/url"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/clock"
+
+	"github.com/kubetide/kubetide/collectors"
+	"github.com/kubetide/kubetide/internal/jsonvalue"
+	"github.com/kubetide/kubetide/internal/outbound"
+	"github.com/kubetide/kubetide/internal/sample"
+)
+
+// Name is the collector part of the annotation keys.
+const Name = "json-path"
+
+// How many pods are asked at once. The first bound keeps one large workload from taking all places, the second one tenant,
+// the last one bounds the memory that answers take, 1 MiB each at most.
+const (
+	perCollection = 16
+	perNamespace  = 64
+	perProcess    = 256
+)
+
+const (
+	defaultTimeout = 15 * time.Second
+	// MaxTimeout is the most that request-timeout and connect-timeout may be.
+	MaxTimeout = time.Minute
+	maxURLPart = 2048
+)
+
+// Source is the source of `json-path` for Pods metrics.
+type Source struct {
+	pods   collectors.Pods
+	scales collectors.Scales
+	client *outbound.Client
+	clock  clock.PassiveClock
+
+	process *semaphore.Weighted
+	// decoding takes a multiple of an answer's memory, and all of a core.
+	decoding *semaphore.Weighted
+
+	mu         sync.Mutex // protects namespaces
+	namespaces map[string]*tenant
+}
+
+type tenant struct {
+	places *semaphore.Weighted
+	users  int
+}
+
+// New returns the source. The client's policy must allow the pods' addresses.
+func New(pods collectors.Pods, scales collectors.Scales, client *outbound.Client, clock clock.PassiveClock) *Source {
+	return &Source{
+		pods: pods, scales: scales, client: client, clock: clock,
+		process:    semaphore.NewWeighted(perProcess),
+		decoding:   semaphore.NewWeighted(int64(runtime.GOMAXPROCS(0))),
+		namespaces: map[string]*tenant{},
+	}
+}
+
+// Keys are the annotation keys of kube-metrics-adapter's pod collector.
+func (s *Source) Keys() []string {
+	return []string{"json-key", "json-eval", "path", "port", "scheme", "raw-query", "aggregator", "request-timeout",
+		"connect-timeout", "min-pod-ready-age"}
+}
+
+// Parse implements collectors.Source.
+func (s *Source) Parse(r collectors.Request) (sample.Query, error) {
+	if r.Kind != sample.Pods {
+		return sample.Query{}, fmt.Errorf("the collector %s serves Pods metrics, not %s", Name, r.Kind)
+	}
+	_, canonical, err := parse(r.Settings)
+	if err != nil {
+		return sample.Query{}, err
+	}
+	q := r.Query(Name, canonical)
+	q.Target = r.Target
+	return q, nil
+}
+
+// Open implements collectors.Source.
+func (s *Source) Open(q sample.Query) (collectors.Collector, error) {
+	settings, err := sample.DecodeSettings(q.Settings)
+	if err != nil {
+		return nil, err
+	}
+	c, _, err := parse(settings)
+	if err != nil {
+		return nil, err
+	}
+	return &collector{source: s, query: q, config: c}, nil
+}
+
+// config is what the settings mean.
+type config struct {
+	value          *jsonvalue.Expression
+	scheme, port   string
+	path, query    string
+	requestTimeout time.Duration
+	connectTimeout time.Duration
+	minReadyAge    time.Duration
+}
+
+// parse returns the settings' meaning and their canonical form.
+func parse(s sample.Settings) (c config, canonical sample.Settings, err error) {
+	canonical = sample.Settings{}
+	aggregator, err := jsonvalue.ParseAggregator(s["aggregator"])
+	if err != nil {
+		return c, nil, collectors.BadKey("aggregator", "%w", err)
+	}
+	path, script := s["json-key"], s["json-eval"]
+	switch {
+	case path == "" && script == "":
+		return c, nil, collectors.BadKey("json-key", "it or json-eval is required")
+	case path != "" && script != "":
+		return c, nil, collectors.BadKey("json-eval", "it cannot be used together with json-key")
+	case path != "":
+		if c.value, err = jsonvalue.Path(path, aggregator); err != nil {
+			return c, nil, collectors.BadKey("json-key", "%w", err)
+		}
+		canonical["json-key"] = path
+	default:
+		if c.value, err = jsonvalue.Script(script, aggregator); err != nil {
+			return c, nil, collectors.BadKey("json-eval", "%w", err)
+		}
+		canonical["json-eval"] = script
+	}
+	if aggregator != "" {
+		canonical["aggregator"] = string(aggregator)
+	}
+
+	if s["port"] == "" {
+		return c, nil, collectors.BadKey("port", "it is required: the number of the port on which the pods answer")
+	}
+	port, err := strconv.ParseUint(s["port"], 10, 16)
+	if err != nil || port == 0 {
+		return c, nil, collectors.BadKey("port", "%.40q is not a port number from 1 to 65535", s["port"])
+	}
+	c.port = strconv.FormatUint(port, 10)
+	canonical["port"] = c.port
+
+	c.scheme = cmp.Or(s["scheme"], "http")
+	if c.scheme != "http" && c.scheme != "https" {
+		return c, nil, collectors.BadKey("scheme", "%.40q is neither http nor https", c.scheme)
+	}
+	canonical["scheme"] = c.scheme
+
+	c.path = "/" + strings.TrimPrefix(s["path"], "/")
+	if len(c.path) > maxURLPart {
+		return c, nil, collectors.BadKey("path", "it is longer than %d bytes", maxURLPart)
+	}
+	canonical["path"] = c.path
+
+	if c.query = s["raw-query"]; c.query != "" {
+		if len(c.query) > maxURLPart {
+			return c, nil, collectors.BadKey("raw-query", "it is longer than %d bytes", maxURLPart)
+		}
+		if strings.ContainsFunc(c.query, func(r rune) bool { return r <= ' ' || r == '#' || r >= 0x7f }) {
+			return c, nil, collectors.BadKey("raw-query", "it must be percent-encoded: no spaces, no #, ASCII only")
+		}
+		canonical["raw-query"] = c.query
+	}
+
+	for _, d := range []struct {
+		key                        string
+		to                         *time.Duration
+		absent, smallest, greatest time.Duration
+	}{
+		{"request-timeout", &c.requestTimeout, defaultTimeout, time.Millisecond, MaxTimeout},
+		{"connect-timeout", &c.connectTimeout, defaultTimeout, time.Millisecond, MaxTimeout},
+		{"min-pod-ready-age", &c.minReadyAge, 0, 0, 24 * time.Hour},
+	} {
+		*d.to = d.absent
+		if text := s[d.key]; text != "" {
+			if *d.to, err = time.ParseDuration(text); err != nil {
+				return c, nil, collectors.BadKey(d.key, "%.40q is not a duration such as 15s", text)
+			}
+			if *d.to < d.smallest || *d.to > d.greatest {
+				return c, nil, collectors.BadKey(d.key, "%s is not between %s and %s", *d.to, d.smallest, d.greatest)
+			}
+		}
+		canonical[d.key] = d.to.String()
+	}
+	return c, canonical, nil
+}
+
+type collector struct {
+	source *Source
+	query  sample.Query
+	config config
+
+	mu sync.Mutex // protects failed
+	// failed are the pods that gave no value last time. They are asked last, so that pods which hang take the time of their
+	// like and not of the others.
+	failed map[types.UID]bool
+}
+
+// Collect asks each pod that can be asked, and returns the points of those that gave a value, in the order of their names.
+func (c *collector) Collect(ctx context.Context) ([]sample.Point, error) {
+	target := c.query.Target
+	scale, err := c.source.scales.Scale(ctx, c.query.Namespace, target) // each time: the selector may have changed
+	if err != nil {
+		return nil, fmt.Errorf("the pods of %s: %w", target, err)
+	}
+	all, err := c.source.pods.Pods(c.query.Namespace, scale.Selector)
+	if err != nil {
+		return nil, fmt.Errorf("the pods of %s: %w", target, err)
+	}
+	pods, err := c.ready(all, scale.Selector)
+	if err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	slices.SortFunc(pods, func(a, b *corev1.Pod) int {
+		return cmp.Or(cmp.Compare(rank(c.failed[a.UID]), rank(c.failed[b.UID])), strings.Compare(a.Name, b.Name))
+	})
+	c.mu.Unlock()
+
+	points := make([]*sample.Point, len(pods))
+	failures := make([]error, len(pods))
+	var group errgroup.Group
+	group.SetLimit(perCollection)
+	for i, pod := range pods {
+		group.Go(func() error {
+			milli, err := c.ask(ctx, pod)
+			if err != nil {
+				failures[i] = fmt.Errorf("pod %s: %w", pod.Name, err)
+				return nil
+			}
+			points[i] = &sample.Point{Pod: pod.Name, UID: pod.UID, Labels: labels.Set(pod.Labels), Milli: milli}
+			return nil
+		})
+	}
+	_ = group.Wait() // the errors are in failures
+
+	failed := map[types.UID]bool{}
+	var out []sample.Point
+	for i, pod := range pods {
+		if failures[i] != nil {
+			failed[pod.UID] = true
+		} else {
+			out = append(out, *points[i])
+		}
+	}
+	slices.SortFunc(out, func(a, b sample.Point) int { return strings.Compare(a.Pod, b.Pod) })
+	c.mu.Lock()
+	c.failed = failed
+	c.mu.Unlock()
+	return out, join(failures)
+}
+
+func rank(failed bool) int {
+	if failed {
+		return 1
+	}
+	return 0
+}
+
+// ready returns the pods that can be asked. If there is none, the error says why each was left out.
+func (c *collector) ready(all []*corev1.Pod, selector labels.Selector) ([]*corev1.Pod, error) {
+	var pods []*corev1.Pod
+	reasons := []string{"terminating", "not running", "without an address", "not Ready",
+		fmt.Sprintf("Ready for less than %s", c.config.minReadyAge)}
+	skipped := make([]int, len(reasons))
+	now := c.source.clock.Now()
+	for _, pod := range all {
+		readySince, ready := readySince(pod)
+		switch {
+		case pod.DeletionTimestamp != nil:
+			skipped[0]++
+		case pod.Status.Phase != corev1.PodRunning:
+			skipped[1]++
+		case pod.Status.PodIP == "":
+			skipped[2]++
+		case !ready:
+			skipped[3]++
+		case now.Sub(readySince) < c.config.minReadyAge:
+			skipped[4]++
+		default:
+			pods = append(pods, pod)
+		}
+	}
+	if len(pods) > 0 {
+		return pods, nil
+	}
+	if len(all) == 0 {
+		return nil, fmt.Errorf("no ready pods: none matches the selector %.200q of %s", selector, c.query.Target)
+	}
+	var why []string
+	for i, n := range skipped {
+		if n > 0 {
+			why = append(why, fmt.Sprintf("%d %s", n, reasons[i]))
+		}
+	}
+	return nil, fmt.Errorf("no ready pods: of the %d of %s, %s", len(all), c.query.Target, strings.Join(why, ", "))
+}
+
+func readySince(pod *corev1.Pod) (time.Time, bool) {
+	for _, c := range pod.Status.Conditions {
+		if c.Type == corev1.PodReady {
+			return c.LastTransitionTime.Time, c.Status == corev1.ConditionTrue
+		}
+	}
+	return time.Time{}, false
+}
+
+// ask gets one pod's value. A pod's number of jobs or requests is never below zero: the HPA makes nonsense of a negative
+// value, so it is an error and not a value.
+func (c *collector) ask(ctx context.Context, pod *corev1.Pod) (int64, error) {
+	s := c.source
+	done, err := s.enter(ctx, c.query.Namespace)
+	if err != nil {
+		return 0, fmt.Errorf("it was not asked in time: %w", err)
+	}
+	defer done()
+	body, err := s.client.Get(ctx, outbound.Request{
+		URL: &url.URL{
+			Scheme: c.config.scheme, Host: net.JoinHostPort(pod.Status.PodIP, c.config.port),
+			Path: c.config.path, RawQuery: c.config.query,
+		},
+		Timeout: c.config.requestTimeout, ConnectTimeout: c.config.connectTimeout,
+	})
+	if err != nil {
+		return 0, err
+	}
+	if err := s.decoding.Acquire(ctx, 1); err != nil {
+		return 0, err
+	}
+	defer s.decoding.Release(1)
+	milli, err := c.config.value.Evaluate(ctx, body)
+	if err == nil && milli < 0 {
+		return 0, fmt.Errorf("the value %v is negative", float64(milli)/1000)
+	}
+	return milli, err
+}
+
+// enter waits for a place of the namespace and of the process. done gives it back.
+func (s *Source) enter(ctx context.Context, namespace string) (done func(), err error) {
+	s.mu.Lock()
+	t := s.namespaces[namespace]
+	if t == nil {
+		t = &tenant{places: semaphore.NewWeighted(perNamespace)}
+		s.namespaces[namespace] = t
+	}
+	t.users++
+	s.mu.Unlock()
+	leave := func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if t.users--; t.users == 0 {
+			delete(s.namespaces, namespace)
+		}
+	}
+	if err := t.places.Acquire(ctx, 1); err != nil {
+		leave()
+		return nil, err
+	}
+	if err := s.process.Acquire(ctx, 1); err != nil {
+		t.places.Release(1)
+		leave()
+		return nil, err
+	}
+	return func() {
+		s.process.Release(1)
+		t.places.Release(1)
+		leave()
+	}, nil
+}
+
+// join makes one error of the pods', short enough for an Event.
+func join(failures []error) error {
+	const most, longest = 3, 250
+	all := len(failures)
+	failures = slices.DeleteFunc(failures, func(err error) bool { return err == nil })
+	if len(failures) == 0 {
+		return nil
+	}
+	var text []string
+	for _, err := range failures[:min(most, len(failures))] {
+		t := strings.ToValidUTF8(err.Error(), "?")
+		if len(t) > longest {
+			t = strings.ToValidUTF8(t[:longest], "") + "..."
+		}
+		text = append(text, t)
+	}
+	if more := len(failures) - most; more > 0 {
+		text = append(text, fmt.Sprintf("and %d more", more))
+	}
+	return fmt.Errorf("%d of %d pods gave no value: %s", len(failures), all, strings.Join(text, "; "))
+}
