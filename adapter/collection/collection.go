@@ -1,0 +1,468 @@
+// Package collection asks each wanted query's source again and again and hands the results to the store. It decides when
+// (interval, jitter, back-off, a source's own instants) and how many at a time; it knows neither HPAs nor the metrics APIs.
+//
+// One loop holds the instants in a heap and starts a goroutine for each collection that is due. Sources that hang cannot
+// starve the others: a query whose last collection was slow waits in a pool of its own, and in each pool a namespace has
+// a limited share.
+package collection
+
+import (
+	"container/heap"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-logr/logr"
+	"github.com/prometheus/client_golang/prometheus"
+	"k8s.io/utils/clock"
+
+	"github.com/kubetide/kubetide/collectors"
+	"github.com/kubetide/kubetide/internal/sample"
+)
+
+const (
+	// DefaultDeadline is how long one collection may take, if its interval is not shorter.
+	DefaultDeadline = 15 * time.Second
+
+	// Collections that run at once. Each is a goroutine that waits, so the limits guard memory and sockets, not CPU.
+	fastLimit, fastPerNamespace = 512, 128
+	slowLimit, slowPerNamespace = 128, 16
+
+	// maxBackOff is the longest time between two collections of a failing source whose interval is shorter.
+	maxBackOff = time.Minute
+	// firstRetry is the time until a source that never had a value is asked again; it doubles each time.
+	firstRetry = time.Second
+	// minGap keeps a source's own instants and requests from outside from making a hot loop.
+	minGap = 100 * time.Millisecond
+	// heartbeat is how often the loop turns when nothing is due.
+	heartbeat = 5 * time.Second
+)
+
+// Options are what a Scheduler needs.
+type Options struct {
+	Registry *collectors.Registry
+	Scales   collectors.Scales
+	// Insert stores a result; it is false if nobody asks for it any more.
+	Insert func(sample.Result) bool
+	// Report is told the outcome of each collection: nil, a partial failure (points > 0), or why there is no value.
+	// It must not block. May be nil.
+	Report func(q sample.Query, points int, err error)
+	// Clock is the real one if nil.
+	Clock clock.Clock
+	// Deadline is DefaultDeadline if 0.
+	Deadline time.Duration
+	// Random gives numbers from 0 to 1 for jitter; math/rand's if nil.
+	Random func() float64
+	// Registerer takes the metrics; none if nil.
+	Registerer prometheus.Registerer
+	Log        logr.Logger
+}
+
+// Scheduler collects.
+type Scheduler struct {
+	Options
+	metrics *metrics
+	wake    chan struct{}
+	beat    atomic.Pointer[time.Time]
+	running sync.WaitGroup
+
+	mu      sync.Mutex
+	ctx     context.Context // of Run; nil before and after it
+	jobs    map[sample.Query]*job
+	due     dueHeap
+	pools   [2]*pool
+	cold    int           // jobs whose first collection has not ended
+	allWarm chan struct{} // closed when cold becomes 0
+}
+
+// job is one query. All fields but query and collector are guarded by the scheduler's lock.
+type job struct {
+	query     sample.Query
+	collector collectors.Collector
+
+	at       time.Time // when it is due; position >= 0 while it is in the heap
+	position int
+	busy     bool // waiting for a pool, or running
+	again    bool // asked for while busy
+	removed  bool
+	cancel   context.CancelFunc
+
+	started  time.Time
+	warm     bool // its first collection has ended
+	worked   bool // it had a value once
+	spread   bool // its phase has been set
+	slow     bool // its last collection took more than half of its time
+	failures int
+}
+
+// New returns a Scheduler that does nothing until Run.
+func New(o Options) *Scheduler {
+	if o.Clock == nil {
+		o.Clock = clock.RealClock{}
+	}
+	if o.Deadline == 0 {
+		o.Deadline = DefaultDeadline
+	}
+	if o.Random == nil {
+		o.Random = rand.Float64
+	}
+	s := &Scheduler{Options: o, wake: make(chan struct{}, 1), jobs: map[sample.Query]*job{}, allWarm: make(chan struct{}),
+		pools: [2]*pool{newPool(fastLimit, fastPerNamespace), newPool(slowLimit, slowPerNamespace)}}
+	s.metrics = newMetrics(o.Registerer, s)
+	return s
+}
+
+// Add begins to collect the query, at once. The store must accept its results already.
+func (s *Scheduler) Add(q sample.Query) {
+	collector, err := s.open(q)
+	if err != nil {
+		s.Insert(sample.Result{Query: q, Taken: s.Clock.Now(), Err: err})
+		s.report(q, 0, err)
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.jobs[q] != nil {
+		return
+	}
+	j := &job{query: q, collector: collector, position: -1}
+	s.jobs[q] = j
+	s.metrics.queries.WithLabelValues(q.Collector).Inc()
+	s.cold++
+	s.schedule(j, s.Clock.Now())
+}
+
+// Remove stops collecting the query, also a collection that is running.
+func (s *Scheduler) Remove(q sample.Query) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	j := s.jobs[q]
+	if j == nil {
+		return
+	}
+	delete(s.jobs, q)
+	s.metrics.queries.WithLabelValues(q.Collector).Dec()
+	j.removed = true
+	if j.position >= 0 {
+		heap.Remove(&s.due, j.position)
+	}
+	if j.cancel != nil {
+		j.cancel()
+	}
+	s.warmed(j)
+}
+
+// Recollect collects the queries that match now, because something that they depend on has changed.
+func (s *Scheduler) Recollect(match func(sample.Query) bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, j := range s.jobs {
+		if match(j.query) {
+			if j.busy {
+				j.again = true
+			} else {
+				s.schedule(j, s.soonest(j))
+			}
+		}
+	}
+}
+
+// Warm waits until every query that has been added was collected once, with or without success.
+func (s *Scheduler) Warm(ctx context.Context) error {
+	for {
+		s.mu.Lock()
+		if s.cold == 0 {
+			s.mu.Unlock()
+			return nil
+		}
+		allWarm, left := s.allWarm, s.cold
+		s.mu.Unlock()
+		select {
+		case <-allWarm:
+		case <-ctx.Done():
+			return fmt.Errorf("%d metrics are still waiting for their first collection: %w", left, ctx.Err())
+		}
+	}
+}
+
+// Healthy says whether the loop turns.
+func (s *Scheduler) Healthy() error {
+	if beat := s.beat.Load(); beat != nil {
+		if age := s.Clock.Since(*beat); age > 6*heartbeat {
+			return fmt.Errorf("the collection loop has not turned for %s", age.Round(time.Second))
+		}
+	}
+	return nil
+}
+
+// Run collects until ctx ends, and returns when no collection is running any more.
+func (s *Scheduler) Run(ctx context.Context) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer s.running.Wait()
+	defer cancel()
+	timer := s.Clock.NewTimer(0)
+	defer timer.Stop()
+	s.mu.Lock()
+	s.ctx = ctx
+	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		s.ctx = nil
+		s.mu.Unlock()
+	}()
+	for {
+		now := s.Clock.Now()
+		s.beat.Store(&now)
+		s.mu.Lock()
+		for len(s.due) > 0 && !s.due[0].at.After(now) {
+			j := heap.Pop(&s.due).(*job)
+			s.metrics.lag.Observe(now.Sub(j.at).Seconds())
+			j.busy = true
+			s.pool(j).enqueue(j)
+		}
+		s.start()
+		wait := heartbeat
+		if len(s.due) > 0 {
+			wait = min(wait, s.due[0].at.Sub(now))
+		}
+		s.mu.Unlock()
+		timer.Reset(wait)
+		if s.Clock.Since(now) > time.Millisecond {
+			continue // this turn took its time, so the timer would be late
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C():
+		case <-s.wake:
+		}
+	}
+}
+
+// start starts what the pools have room for. s.mu is held.
+func (s *Scheduler) start() {
+	if s.ctx == nil {
+		return
+	}
+	for _, p := range s.pools {
+		for j := p.next(); j != nil; j = p.next() {
+			ctx, cancel := context.WithTimeout(s.ctx, min(s.Deadline, j.query.Interval))
+			j.cancel, j.started = cancel, s.Clock.Now()
+			started := j.started
+			s.running.Go(func() {
+				defer cancel()
+				s.collect(ctx, p, j, started)
+			})
+		}
+	}
+}
+
+func (s *Scheduler) collect(ctx context.Context, p *pool, j *job, started time.Time) {
+	points, err := s.ask(ctx, j)
+	took := s.Clock.Since(started)
+	late := err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded)
+	if late {
+		err = fmt.Errorf("no answer within %s: %w", min(s.Deadline, j.query.Interval), err)
+	}
+	if errors.Is(ctx.Err(), context.Canceled) {
+		s.finish(p, j, started, took, nil, false)
+		return
+	}
+	s.metrics.observe(j.query.Collector, took, len(points), err, late)
+	reported := err
+	if s.Insert(sample.Result{Query: j.query, Taken: started, Points: points, Err: err}) {
+		s.report(j.query, len(points), reported)
+	}
+	if len(points) > 0 && (j.query.Kind == sample.Pods || j.query.Kind == sample.Resource) {
+		err = nil // some pods answered; the source works
+	}
+	s.finish(p, j, started, took, err, true)
+}
+
+// ask keeps a panic in one collector from stopping the others.
+func (s *Scheduler) ask(ctx context.Context, j *job) (points []sample.Point, err error) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			s.Log.Error(fmt.Errorf("%v", cause), "A collector panicked", "collector", j.query.Collector, "namespace", j.query.Namespace,
+				"metric", j.query.Metric, "stack", string(debug.Stack()))
+			points, err = nil, &panicError{collector: j.query.Collector, cause: cause}
+		}
+	}()
+	return j.collector.Collect(ctx)
+}
+
+type panicError struct {
+	collector string
+	cause     any
+}
+
+func (e *panicError) Error() string {
+	return fmt.Sprintf("collector %q failed unexpectedly: %v", e.collector, e.cause)
+}
+
+// finish notes the outcome and sets the next instant.
+func (s *Scheduler) finish(p *pool, j *job, started time.Time, took time.Duration, err error, counts bool) {
+	change := s.nextChange(j, started)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p.done(j)
+	j.busy, j.cancel = false, nil
+	if counts {
+		s.warmed(j)
+		if err == nil || errors.Is(err, sample.ErrNoData) {
+			j.failures, j.worked = 0, true
+		} else {
+			j.failures++
+		}
+		j.slow = took > min(s.Deadline, j.query.Interval)/2
+	}
+	if !j.removed {
+		at := started.Add(s.delay(j))
+		if !change.IsZero() && change.Before(at) {
+			at = change
+		}
+		if soonest := s.soonest(j); j.again || at.Before(soonest) {
+			at = soonest
+		}
+		j.again = false
+		s.schedule(j, at)
+	}
+	s.start()
+}
+
+// nextChange is the instant that the source itself names, on the monotonic clock. It is asked outside the lock.
+func (s *Scheduler) nextChange(j *job, started time.Time) (at time.Time) {
+	timed, ok := j.collector.(collectors.Timed)
+	if !ok {
+		return time.Time{}
+	}
+	defer func() {
+		if recover() != nil {
+			at = time.Time{} // Collect's own panic has been reported
+		}
+	}()
+	if change := timed.NextChange(started); change.After(started) {
+		return started.Add(change.Sub(started))
+	}
+	return time.Time{}
+}
+
+// soonest is the earliest instant at which the job may start again.
+func (s *Scheduler) soonest(j *job) time.Time {
+	now := s.Clock.Now()
+	if earliest := j.started.Add(minGap); earliest.After(now) {
+		return earliest
+	}
+	return now
+}
+
+// delay is the time from the start of the last collection to that of the next.
+func (s *Scheduler) delay(j *job) time.Duration {
+	interval := j.query.Interval
+	if j.failures == 0 {
+		if !j.spread {
+			j.spread = true
+			// Queries that were added together spread out; a value never gets older than the interval.
+			return time.Duration(float64(interval) * (1 + s.Random()) / 2)
+		}
+		return interval
+	}
+	doubled := func(d time.Duration) time.Duration { return d << min(j.failures-1, 10) }
+	longest := max(interval, maxBackOff)
+	var d time.Duration
+	if j.worked {
+		d = max(interval, min(doubled(interval), longest))
+	} else {
+		d = min(doubled(firstRetry), longest)
+	}
+	if j.failures > 1 {
+		d -= time.Duration(float64(d) * s.Random() / 10)
+	}
+	return d
+}
+
+// schedule makes the job due at the instant. s.mu is held.
+func (s *Scheduler) schedule(j *job, at time.Time) {
+	j.at = at
+	if j.position >= 0 {
+		heap.Fix(&s.due, j.position)
+	} else {
+		heap.Push(&s.due, j)
+	}
+	if s.due[0] == j {
+		select {
+		case s.wake <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// warmed notes that the job does not hold up Warm any more. s.mu is held.
+func (s *Scheduler) warmed(j *job) {
+	if j.warm {
+		return
+	}
+	j.warm = true
+	if s.cold--; s.cold == 0 {
+		close(s.allWarm)
+		s.allWarm = make(chan struct{})
+	}
+}
+
+func (s *Scheduler) pool(j *job) *pool {
+	if j.slow {
+		return s.pools[1]
+	}
+	return s.pools[0]
+}
+
+func (s *Scheduler) report(q sample.Query, points int, err error) {
+	if s.Report != nil {
+		s.Report(q, points, err)
+	}
+}
+
+func (s *Scheduler) open(q sample.Query) (collectors.Collector, error) {
+	source, err := s.Registry.Named(q.Kind, q.Collector)
+	if err != nil {
+		return nil, err
+	}
+	collector, err := source.Open(q)
+	if err != nil {
+		return nil, fmt.Errorf("collector %q: %w", q.Collector, err)
+	}
+	if q.PerReplica {
+		return perReplica(collector, q, s.Scales), nil
+	}
+	return collector, nil
+}
+
+// dueHeap orders jobs by their instants.
+type dueHeap []*job
+
+func (h dueHeap) Len() int           { return len(h) }
+func (h dueHeap) Less(i, j int) bool { return h[i].at.Before(h[j].at) }
+func (h dueHeap) Swap(i, j int) {
+	h[i], h[j] = h[j], h[i]
+	h[i].position, h[j].position = i, j
+}
+
+func (h *dueHeap) Push(x any) {
+	j := x.(*job)
+	j.position = len(*h)
+	*h = append(*h, j)
+}
+
+func (h *dueHeap) Pop() any {
+	last := len(*h) - 1
+	j := (*h)[last]
+	(*h)[last] = nil
+	*h = (*h)[:last]
+	j.position = -1
+	return j
+}

@@ -1,0 +1,67 @@
+package collection
+
+// pool limits how many collections run at once, in all and for each namespace, and takes turns between namespaces.
+type pool struct {
+	limit, perNamespace int
+	running             int
+	lanes               map[string]*lane
+	ready               []*lane // those that wait and have room, in turn
+}
+
+type lane struct {
+	running int
+	waiting []*job
+	queued  bool // in pool.ready
+}
+
+func newPool(limit, perNamespace int) *pool {
+	return &pool{limit: limit, perNamespace: perNamespace, lanes: map[string]*lane{}}
+}
+
+func (p *pool) enqueue(j *job) {
+	l := p.lanes[j.query.Namespace]
+	if l == nil {
+		l = &lane{}
+		p.lanes[j.query.Namespace] = l
+	}
+	l.waiting = append(l.waiting, j)
+	p.offer(l)
+}
+
+func (p *pool) offer(l *lane) {
+	if !l.queued && len(l.waiting) > 0 && l.running < p.perNamespace {
+		l.queued = true
+		p.ready = append(p.ready, l)
+	}
+}
+
+// next returns the next job to run; nil if there is none or no room.
+func (p *pool) next() *job {
+	for p.running < p.limit && len(p.ready) > 0 {
+		l := p.ready[0]
+		p.ready = p.ready[1:]
+		l.queued = false
+		for len(l.waiting) > 0 {
+			j := l.waiting[0]
+			l.waiting = l.waiting[1:]
+			if j.removed {
+				j.busy = false
+				continue
+			}
+			l.running++
+			p.running++
+			p.offer(l)
+			return j
+		}
+	}
+	return nil
+}
+
+func (p *pool) done(j *job) {
+	l := p.lanes[j.query.Namespace]
+	l.running--
+	p.running--
+	if p.offer(l); l.running == 0 && len(l.waiting) == 0 {
+		delete(p.lanes, j.query.Namespace)
+	}
+}
