@@ -42,6 +42,7 @@ type server struct {
 	crd        *apiextensions.CustomResourceDefinition
 	structural *structuralschema.Structural
 	validate   func(context.Context, runtime.Object) field.ErrorList
+	revalidate func(ctx context.Context, obj, old runtime.Object) field.ErrorList
 }
 
 var servers = map[string]*server{}
@@ -90,7 +91,7 @@ func load() error {
 		namespaced := s.crd.Spec.Scope == apiextensions.NamespaceScoped
 		strategy := customresource.NewStrategy(nil, namespaced, gvk, whole, ofStatus, s.structural,
 			&apiextensions.CustomResourceSubresourceStatus{}, nil, nil)
-		s.validate = strategy.Validate
+		s.validate, s.revalidate = strategy.Validate, strategy.ValidateUpdate
 		servers[gvk.Kind] = s
 	}
 	return nil
@@ -126,6 +127,14 @@ func create(t *testing.T, manifest string) (*unstructured.Unstructured, field.Er
 	defaulting.Default(obj.Object, s.structural)
 	obj.SetGeneration(1)
 	return obj, s.validate(ctx, obj)
+}
+
+// update does what the API server does when a stored object is replaced.
+func update(old, obj *unstructured.Unstructured) field.ErrorList {
+	old.SetResourceVersion("1")
+	obj.SetResourceVersion("1")
+	ctx := genericapirequest.WithNamespace(context.Background(), obj.GetNamespace())
+	return servers[obj.GetKind()].revalidate(ctx, obj, old)
 }
 
 func TestTheAPIServerAcceptsEachCRDWithTheCostOfItsRules(t *testing.T) {

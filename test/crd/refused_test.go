@@ -12,6 +12,8 @@ import (
 	utiljson "k8s.io/apimachinery/pkg/util/json"
 	"pgregory.net/rapid"
 	"sigs.k8s.io/yaml"
+
+	kapacityv1alpha1 "github.com/kubetide/kubetide/api/kapacity/v1alpha1"
 )
 
 // minimal holds, for each kind, a manifest that is accepted; the rows below replace fields of its spec or status.
@@ -109,6 +111,8 @@ func TestWhatIsWrongIsRefusedByANameOfTheField(t *testing.T) {
 		spec   string
 		path   string
 		says   string
+		// newborn: the schema of the upstreams refuses it too, so that none can be stored.
+		newborn bool
 	}{
 		// IntelligentHorizontalPodAutoscaler
 		"an IHPA without a target": {
@@ -118,9 +122,9 @@ func TestWhatIsWrongIsRefusedByANameOfTheField(t *testing.T) {
 		"a target without a kind": {
 			spec: "scaleTargetRef: {kind: '', name: cart}", path: "spec.scaleTargetRef.kind", says: "kind must not be empty"},
 		"minReplicas missing": {
-			spec: "minReplicas: null", path: "spec.minReplicas", says: "Required value"},
+			spec: "minReplicas: null", path: "spec.minReplicas", says: "Required value", newborn: true},
 		"maxReplicas missing": {
-			spec: "maxReplicas: null", path: "spec.maxReplicas", says: "Required value"},
+			spec: "maxReplicas: null", path: "spec.maxReplicas", says: "Required value", newborn: true},
 		"minReplicas below 0": {
 			spec: "minReplicas: -1", path: "spec.minReplicas", says: "greater than or equal to 0"},
 		"maxReplicas below minReplicas": {
@@ -157,7 +161,7 @@ func TestWhatIsWrongIsRefusedByANameOfTheField(t *testing.T) {
 			spec: crons("{name: a, start: '@daily', end: '0 0 6 * * *', replicas: 1}"), path: cronPath + ".end", says: "exactly five fields"},
 		"an unknown time zone": {
 			spec: crons("{name: a, timeZone: Mars/Base, start: '@daily', end: '@hourly', replicas: 1}"),
-			path: cronPath + ".timeZone", says: "unknown time zone Mars/Base evaluating rule: timeZone must be the IANA name of a time zone"},
+			path: "spec.portraitProviders", says: "unknown time zone Mars/Base evaluating rule: timeZone and CRON_TZ must be IANA names"},
 		"an offset in place of a time zone": {
 			spec: crons("{name: a, timeZone: '+01:00', start: '@daily', end: '@hourly', replicas: 1}"), path: cronPath + ".timeZone", says: "timeZone must be the IANA name"},
 		"the time zone of whatever machine it is": {
@@ -181,7 +185,8 @@ func TestWhatIsWrongIsRefusedByANameOfTheField(t *testing.T) {
 		"a range of hours that goes back":    {spec: cronStart("0 22-6 * * *"), path: startPath, says: "a range must not begin after its end"},
 		"a range of weekdays that goes back": {spec: cronStart("0 0 * * Fri-Mon"), path: startPath, says: "a range must not begin after its end"},
 		"a range of months that goes back":   {spec: cronStart("0 0 * nov-02 *"), path: startPath, says: "write two, NOV-DEC,JAN-FEB"},
-		"an unknown zone behind CRON_TZ":     {spec: cronStart("CRON_TZ=Mars/Base 0 9 * * *"), path: startPath, says: "CRON_TZ must be the IANA name of a time zone"},
+		"an unknown zone behind CRON_TZ":     {spec: cronStart("CRON_TZ=Mars/Base 0 9 * * *"), path: "spec.portraitProviders", says: "unknown time zone Mars/Base evaluating rule: timeZone and CRON_TZ must be IANA names"},
+		"an offset behind CRON_TZ":           {spec: cronStart("CRON_TZ=+01:00 0 9 * * *"), path: startPath, says: "CRON_TZ must be the IANA name of a time zone"},
 		"a start longer than any needs":      {spec: cronStart("0 " + strings.Repeat("1,", 60) + "1 * * *"), path: startPath, says: "Too long"},
 		"two Dynamic providers of one portrait type, but for the case": {
 			spec: providers(dynamic("portraitType: Burst, algorithm: {type: Own}") + "," + dynamic("portraitType: burst, algorithm: {type: Own}")),
@@ -211,7 +216,7 @@ func TestWhatIsWrongIsRefusedByANameOfTheField(t *testing.T) {
 			path: dynPath + ".algorithm.kubeHPA.syncPeriod", says: "above 0"},
 		"a sync period that is no duration": {
 			spec: providers(dynamic("portraitType: Reactive, metrics: [" + cpu + "], algorithm: {type: KubeHPA, kubeHPA: {syncPeriod: 15}}")),
-			path: dynPath + ".algorithm.kubeHPA.syncPeriod", says: "must be of type string"},
+			path: dynPath + ".algorithm.kubeHPA.syncPeriod", says: "must be of type string", newborn: true},
 		"a delay in a unit that Go lacks": {
 			spec: providers(dynamic("portraitType: Reactive, metrics: [" + cpu + "], algorithm: {type: KubeHPA, kubeHPA: {initialReadinessDelay: 1d}}")),
 			path: dynPath + ".algorithm.kubeHPA.initialReadinessDelay", says: "initialReadinessDelay must be a duration such as 15s"},
@@ -261,7 +266,7 @@ func TestWhatIsWrongIsRefusedByANameOfTheField(t *testing.T) {
 
 		// HorizontalPortrait and ReplicaProfile
 		"a portrait without an algorithm": {
-			kind: "HorizontalPortrait", spec: "algorithm: null", path: "spec.algorithm", says: "Required value"},
+			kind: "HorizontalPortrait", spec: "algorithm: null", path: "spec.algorithm", says: "Required value", newborn: true},
 		"a portrait of KubeHPA without metrics": {
 			kind: "HorizontalPortrait", spec: "algorithm: {type: KubeHPA}", path: "spec.metrics", says: "metrics must not be empty"},
 		"points of time out of order": {
@@ -277,6 +282,9 @@ func TestWhatIsWrongIsRefusedByANameOfTheField(t *testing.T) {
 		"a portrait with a bad window": {
 			kind: "HorizontalPortrait", status: "portraitData: {type: Cron, cron: {crons: [{name: a, start: '0 25 * * *', end: '@hourly', replicas: 1}]}}",
 			path: "status.portraitData.cron.crons[0].start", says: "field 2 (hour)"},
+		"a portrait with a window in an unknown zone": {
+			kind: "HorizontalPortrait", status: "portraitData: {type: Cron, cron: {crons: [{name: a, timeZone: Mars/Base, start: '@daily', end: '@hourly', replicas: 1}]}}",
+			path: "status.portraitData.cron.crons", says: "unknown time zone Mars/Base"},
 		"a profile with a number below 0": {
 			kind: "ReplicaProfile", spec: "cutoffReplicas: -1", path: "spec.cutoffReplicas", says: "greater than or equal to 0"},
 		"a profile with an unknown direction": {
@@ -292,7 +300,7 @@ func TestWhatIsWrongIsRefusedByANameOfTheField(t *testing.T) {
 		"a schedule without a value": {
 			kind: "ScalingSchedule", spec: "schedules: [{type: OneTime, date: '2026-12-24T18:00:00Z'}]", path: "spec.schedules[0].value", says: "Required value"},
 		"a date in the form of RFC 822": {
-			kind: "ScalingSchedule", spec: "schedules: [{type: OneTime, date: 10 Nov 09 23:00 CET, value: 1}]", path: "spec.schedules[0].date", says: "date-time"},
+			kind: "ScalingSchedule", spec: "schedules: [{type: OneTime, date: 10 Nov 09 23:00 CET, value: 1}]", path: "spec.schedules[0].date", says: "date-time", newborn: true},
 		"an end date without a zone": {
 			kind: "ScalingSchedule", spec: "schedules: [{type: OneTime, date: '2026-12-24T18:00:00Z', endDate: '2026-12-24T19:00:00', value: 1}]", path: "spec.schedules[0].endDate", says: "date-time"},
 		"a duration below 0": {
@@ -307,7 +315,10 @@ func TestWhatIsWrongIsRefusedByANameOfTheField(t *testing.T) {
 			kind: "ScalingSchedule", spec: "schedules: [{type: Repeating, value: 1, period: {startTime: '10:00', endTime: '24:00', timezone: UTC, days: [Mon]}}]", path: "spec.schedules[0].period.endTime", says: "should match"},
 		"a schedule in an unknown zone": {
 			kind: "ClusterScalingSchedule", spec: "schedules: [{type: Repeating, value: 1, period: {startTime: '10:00', timezone: Mars/Base, days: [Mon]}}]",
-			path: "spec.schedules[0].period.timezone", says: "unknown time zone Mars/Base evaluating rule: timezone must be the IANA name"},
+			path: "spec.schedules", says: "unknown time zone Mars/Base evaluating rule: timezone must be the IANA name"},
+		"a schedule in the zone of whatever machine it is": {
+			kind: "ClusterScalingSchedule", spec: "schedules: [{type: Repeating, value: 1, period: {startTime: '10:00', timezone: Local, days: [Mon]}}]",
+			path: "spec.schedules[0].period.timezone", says: "timezone must be the IANA name"},
 		"a period without a zone": {
 			kind: "ScalingSchedule", spec: "schedules: [{type: Repeating, value: 1, period: {startTime: '10:00', days: [Mon]}}]", path: "spec.schedules[0].period.timezone", says: "Required value"},
 		"a day that does not exist": {
@@ -329,13 +340,22 @@ func TestWhatIsWrongIsRefusedByANameOfTheField(t *testing.T) {
 			if _, errs := create(t, manifest(t, row.kind, part, "{}")); len(errs) > 0 {
 				t.Fatalf("the minimal %s is refused: %v", row.kind, errs.ToAggregate())
 			}
-			_, errs := create(t, manifest(t, row.kind, part, fields))
+			obj, errs := create(t, manifest(t, row.kind, part, fields))
 			var at []string
 			for _, err := range errs {
 				for message := range unseen {
 					if strings.Contains(err.Error(), message) {
 						delete(unseen, message)
 					}
+				}
+			}
+			// One that was stored before the rule must still get its finalizer off.
+			freed := obj.DeepCopy()
+			freed.SetFinalizers(nil)
+			obj.SetFinalizers([]string{kapacityv1alpha1.Finalizer})
+			for _, err := range update(obj, freed) {
+				if !row.newborn {
+					t.Errorf("a stored one can no longer be updated: %v", err)
 				}
 			}
 			for _, err := range errs {
@@ -395,6 +415,34 @@ func TestWhatOnlyLooksOddIsAccepted(t *testing.T) {
 			}
 			if _, errs := create(t, manifest(t, row.kind, "spec", row.spec)); len(errs) > 0 {
 				t.Errorf("refused: %v", errs.ToAggregate())
+			}
+		})
+	}
+}
+
+// The API server bounds what the rules of one object may cost when they run; an object as large as the lists allow must
+// stay below it.
+func TestTheLargestObjectsAreWithinTheBudgetOfTheRules(t *testing.T) {
+	var windows, points, schedules strings.Builder
+	for i := range 100 {
+		fmt.Fprintf(&windows, "{name: w%d, timeZone: America/Argentina/Buenos_Aires, start: 'CRON_TZ=Europe/Berlin 0,30 8-18/2 1-15 JAN-MAR MON-FRI', end: '0 6 * * 1-5', replicas: 1},", i)
+	}
+	for i := range 10080 {
+		fmt.Fprintf(&points, "{timestamp: %d, replicas: 1},", i*60)
+	}
+	for range 1000 {
+		schedules.WriteString("{type: Repeating, value: 1, period: {startTime: '10:00', endTime: '11:00', timezone: America/Argentina/Buenos_Aires, days: [Mon, Tue, Wed, Thu, Fri]}},")
+	}
+	provider := "{type: Cron, priority: 1, cron: {crons: [" + windows.String() + "]}},"
+	rows := map[string]struct{ kind, part, fields string }{
+		"windows":   {"IntelligentHorizontalPodAutoscaler", "spec", providers(strings.Repeat(provider, 16))},
+		"points":    {"HorizontalPortrait", "status", "portraitData: {type: TimeSeries, timeSeries: {timeSeries: [" + points.String() + "]}}"},
+		"schedules": {"ScalingSchedule", "spec", "schedules: [" + schedules.String() + "]"},
+	}
+	for name, row := range rows {
+		t.Run(name, func(t *testing.T) {
+			if _, errs := create(t, manifest(t, row.kind, row.part, row.fields)); len(errs) > 0 {
+				t.Errorf("refused: %v", errs[0])
 			}
 		})
 	}

@@ -77,8 +77,10 @@ func (crdGenerator) Generate(ctx *genall.GenerationContext) error {
 		if embedded(typ) {
 			crd.EditSchema(&s, stripped{})
 			bound(typ.Name, &s)
-			p.Schemata[typ] = s
+		} else {
+			crd.EditSchema(&s, unwrapped{})
 		}
+		p.Schemata[typ] = s
 	}
 	for _, kind := range kinds {
 		p.NeedCRDFor(kind, nil)
@@ -177,6 +179,20 @@ func (v stripped) Visit(s *apiextensionsv1.JSONSchemaProps) crd.SchemaVisitor {
 	if s != nil {
 		s.Description = ""
 		s.XValidations = nil
+	}
+	return v
+}
+
+// unwrapped joins the lines of a paragraph: kubectl wraps them itself.
+type unwrapped struct{}
+
+func (v unwrapped) Visit(s *apiextensionsv1.JSONSchemaProps) crd.SchemaVisitor {
+	if s != nil {
+		paragraphs := strings.Split(s.Description, "\n\n")
+		for i, p := range paragraphs {
+			paragraphs[i] = strings.ReplaceAll(p, "\n", " ")
+		}
+		s.Description = strings.Join(paragraphs, "\n\n")
 	}
 	return v
 }

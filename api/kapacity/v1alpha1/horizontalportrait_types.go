@@ -168,7 +168,7 @@ type KubeHPAPortraitAlgorithm struct {
 	// The time between two looks at the metrics. The default is 15s.
 	// +kubebuilder:default="15s"
 	// +optional
-	// +kubebuilder:validation:XValidation:rule=`duration(self) > duration('0s')`,message="syncPeriod must be a duration such as 15s, above 0"
+	// +kubebuilder:validation:XValidation:rule=`self.matches(r'^[-+]?((\d+(\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h))+$') && duration(self) > duration('0s')`,message="syncPeriod must be a duration such as 15s, above 0"
 	SyncPeriod metav1.Duration `json:"syncPeriod,omitzero"`
 
 	// How far the measured usage may be from its target without a change, as a share: 0.1 is ten percent, the default.
@@ -180,13 +180,13 @@ type KubeHPAPortraitAlgorithm struct {
 	// How long after its start a pod's cpu usage is not trusted while the pod is unready. The default is 5m.
 	// +kubebuilder:default="5m"
 	// +optional
-	// +kubebuilder:validation:XValidation:rule=`duration(self) >= duration('0s')`,message="cpuInitializationPeriod must be a duration such as 15s, not below 0"
+	// +kubebuilder:validation:XValidation:rule=`self.matches(r'^[-+]?((\d+(\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h))+$') && duration(self) >= duration('0s')`,message="cpuInitializationPeriod must be a duration such as 15s, not below 0"
 	CPUInitializationPeriod metav1.Duration `json:"cpuInitializationPeriod,omitzero"`
 
 	// How long after its start a change of a pod's readiness counts as its first. The default is 30s.
 	// +kubebuilder:default="30s"
 	// +optional
-	// +kubebuilder:validation:XValidation:rule=`duration(self) >= duration('0s')`,message="initialReadinessDelay must be a duration such as 15s, not below 0"
+	// +kubebuilder:validation:XValidation:rule=`self.matches(r'^[-+]?((\d+(\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h))+$') && duration(self) >= duration('0s')`,message="initialReadinessDelay must be a duration such as 15s, not below 0"
 	InitialReadinessDelay metav1.Duration `json:"initialReadinessDelay,omitzero"`
 }
 
@@ -329,6 +329,7 @@ type CronPortrait struct {
 	// +kubebuilder:validation:MaxItems=100
 	// +listType=map
 	// +listMapKey=name
+	// +kubebuilder:validation:XValidation:rule=`oldSelf.hasValue() && oldSelf.value() == self || self.all(c, (!has(c.timeZone) || timestamp('2024-01-01T00:00:00Z').getHours(c.timeZone) >= 0) && [c.start, c.end].all(e, !e.contains('=') || timestamp('2024-01-01T00:00:00Z').getHours(e.find(r'=\S*').substring(1)) >= 0))`,message="timeZone and CRON_TZ must be IANA names of time zones, for example Europe/Berlin, or UTC",optionalOldSelf=true
 	Crons []ReplicaCron `json:"crons"`
 }
 

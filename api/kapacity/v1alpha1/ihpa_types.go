@@ -78,6 +78,7 @@ type IntelligentHorizontalPodAutoscalerSpec struct {
 	// +kubebuilder:validation:MaxItems=16
 	// +listType=atomic
 	// +kubebuilder:validation:XValidation:rule=`self.all(p, !has(p.dynamic) || self.exists_one(q, has(q.dynamic) && q.dynamic.portraitType.lowerAscii() == p.dynamic.portraitType.lowerAscii()))`,message="portraitType must be unique across the Dynamic providers, upper and lower case being the same"
+	// +kubebuilder:validation:XValidation:rule=`oldSelf.hasValue() && oldSelf.value() == self || self.all(p, !has(p.cron) || p.cron.crons.all(c, (!has(c.timeZone) || timestamp('2024-01-01T00:00:00Z').getHours(c.timeZone) >= 0) && [c.start, c.end].all(e, !e.contains('=') || timestamp('2024-01-01T00:00:00Z').getHours(e.find(r'=\S*').substring(1)) >= 0)))`,message="timeZone and CRON_TZ must be IANA names of time zones, for example Europe/Berlin, or UTC",optionalOldSelf=true
 	PortraitProviders []HorizontalPortraitProvider `json:"portraitProviders"`
 
 	// How to move from one replica count to another. Without it every change is made at once.
@@ -179,7 +180,7 @@ type DynamicHorizontalPortraitProvider struct {
 // +kubebuilder:validation:XValidation:rule=`!self.matches(r'\b(0?(1-0?0|2-0?[0-1]|3-0?[0-2]|4-0?[0-3]|5-0?[0-4]|6-0?[0-5]|7-0?[0-6]|8-0?[0-7]|9-0?[0-8])|1(1-10|2-1[0-1]|3-1[0-2]|4-1[0-3]|5-1[0-4]|6-1[0-5]|7-1[0-6]|8-1[0-7]|9-1[0-8])|2(1-20|2-2[0-1]|3-2[0-2]|4-2[0-3]|5-2[0-4]|6-2[0-5]|7-2[0-6]|8-2[0-7]|9-2[0-8])|3(1-30|2-3[0-1]|3-3[0-2]|4-3[0-3]|5-3[0-4]|6-3[0-5]|7-3[0-6]|8-3[0-7]|9-3[0-8])|4(1-40|2-4[0-1]|3-4[0-2]|4-4[0-3]|5-4[0-4]|6-4[0-5]|7-4[0-6]|8-4[0-7]|9-4[0-8])|5(1-50|2-5[0-1]|3-5[0-2]|4-5[0-3]|5-5[0-4]|6-5[0-5]|7-5[0-6]|8-5[0-7]|9-5[0-8])|[1-5]\d-0?\d|[2-5]\d-1\d|[3-5]\d-2\d|[45]\d-3\d|5\d-4\d)\b')`,message="a range must not begin after its end: for one that goes round the end write two, 22-23,0-6"
 // +kubebuilder:validation:XValidation:rule=`!self.matches(r'(?i)\b((feb|0?2)-(jan|0?1)|(mar|0?3)-(jan|feb|0?[1-2])|(apr|0?4)-(jan|feb|mar|0?[1-3])|(may|0?5)-(jan|feb|mar|apr|0?[1-4])|(jun|0?6)-(jan|feb|mar|apr|may|0?[1-5])|(jul|0?7)-(jan|feb|mar|apr|may|jun|0?[1-6])|(aug|0?8)-(jan|feb|mar|apr|may|jun|jul|0?[1-7])|(sep|0?9)-(jan|feb|mar|apr|may|jun|jul|aug|0?[1-8])|(oct|10)-(jan|feb|mar|apr|may|jun|jul|aug|sep|0?[1-9])|(nov|11)-(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|0?[1-9]|10)|(dec|12)-(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|0?[1-9]|1[0-1]))\b')`,message="a range must not begin after its end: for one that goes round the end write two, NOV-DEC,JAN-FEB"
 // +kubebuilder:validation:XValidation:rule=`!self.matches(r'(?i)\b((mon|0?1)-(sun|0?0)|(tue|0?2)-(sun|mon|0?[0-1])|(wed|0?3)-(sun|mon|tue|0?[0-2])|(thu|0?4)-(sun|mon|tue|wed|0?[0-3])|(fri|0?5)-(sun|mon|tue|wed|thu|0?[0-4])|(sat|0?6)-(sun|mon|tue|wed|thu|fri|0?[0-5]))\b')`,message="a range must not begin after its end: for one that goes round the end write two, FRI-SAT,SUN-MON"
-// +kubebuilder:validation:XValidation:rule=`!self.contains('=') || !self.contains(':') && !self.contains('=Local ') && timestamp('2024-01-01T00:00:00Z').getHours(self.substring(self.indexOf('=') + 1, self.indexOf(' '))) >= 0`,message="CRON_TZ must be the IANA name of a time zone, for example Europe/Berlin"
+// +kubebuilder:validation:XValidation:rule=`!self.matches(r'=(Local|\S*:\S*)(\s|$)')`,message="CRON_TZ must be the IANA name of a time zone, for example Europe/Berlin"
 type CronExpression string
 
 // ReplicaCron is a window of time that comes again and again, and the replicas wanted in it.
@@ -197,7 +198,7 @@ type ReplicaCron struct {
 	// +kubebuilder:default=UTC
 	// +kubebuilder:validation:MaxLength=64
 	// +optional
-	// +kubebuilder:validation:XValidation:rule=`self == "" || !self.contains(':') && self != 'Local' && timestamp('2024-01-01T00:00:00Z').getHours(self) >= 0`,message="timeZone must be the IANA name of a time zone, for example Europe/Berlin, or UTC"
+	// +kubebuilder:validation:XValidation:rule=`!self.contains(':') && self != 'Local'`,message="timeZone must be the IANA name of a time zone, for example Europe/Berlin, or UTC"
 	TimeZone string `json:"timeZone,omitempty"`
 
 	// When the window begins, as a cron expression of five fields. The window is open from its start, inclusive, up to

@@ -75,6 +75,7 @@ type ScalingScheduleSpec struct {
 	// The windows.
 	// +kubebuilder:validation:MaxItems=1000
 	// +listType=atomic
+	// +kubebuilder:validation:XValidation:rule=`oldSelf.hasValue() && oldSelf.value() == self || self.all(s, !has(s.period) || timestamp('2024-01-01T00:00:00Z').getHours(s.period.timezone) >= 0)`,message="timezone must be the IANA name of a time zone, for example Europe/Berlin, or UTC",optionalOldSelf=true
 	Schedules []Schedule `json:"schedules"`
 }
 
@@ -164,7 +165,7 @@ type SchedulePeriod struct {
 
 	// The IANA name of the time zone, for example Europe/Berlin. An empty string means the default of the cluster.
 	// +kubebuilder:validation:MaxLength=64
-	// +kubebuilder:validation:XValidation:rule=`self == "" || !self.contains(':') && self != 'Local' && timestamp('2024-01-01T00:00:00Z').getHours(self) >= 0`,message="timezone must be the IANA name of a time zone, for example Europe/Berlin, or UTC"
+	// +kubebuilder:validation:XValidation:rule=`!self.contains(':') && self != 'Local'`,message="timezone must be the IANA name of a time zone, for example Europe/Berlin, or UTC"
 	Timezone string `json:"timezone"`
 }
 
