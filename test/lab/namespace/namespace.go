@@ -160,7 +160,9 @@ func runInit() error {
 	if err := setUpNetwork(); err != nil {
 		return errRefused(err)
 	}
-	os.Unsetenv(stageEnv)
+	for _, name := range []string{stageEnv, insideEnv, controlEnv} { // of two equal names the first would count
+		os.Unsetenv(name)
+	}
 	env := append(os.Environ(), insideEnv+"="+identity(), controlEnv+"="+strconv.Itoa(controlFD))
 
 	signals := make(chan os.Signal, 16)
