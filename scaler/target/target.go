@@ -4,9 +4,12 @@ package target
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
@@ -19,7 +22,6 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
-	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 )
@@ -59,7 +61,12 @@ func NewClient(mgr manager.Manager) (client.Client, error) {
 	})
 }
 
-var _ cache.Cache // the reads below are meant for one
+// The parts of a target that can fail to be read, for errors.Is. Any other error means the workload itself.
+var (
+	ErrScale    = errors.New("read /scale")
+	ErrSelector = errors.New("read the selector")
+	ErrListPods = errors.New("list pods")
+)
 
 // Kind tells the workloads whose pods can be cut from those that can only be scaled.
 type Kind string
@@ -92,6 +99,14 @@ type Target struct {
 // Name is the workload's name as messages print it: `StatefulSet shop/cart`.
 func (t *Target) Name() string {
 	return fmt.Sprintf("%s %s/%s", t.GVK.Kind, t.Object.GetNamespace(), t.Object.GetName())
+}
+
+// FirstOrdinal is the ordinal at which a StatefulSet counts its pods; 0 for the other kinds.
+func (t *Target) FirstOrdinal() int32 {
+	if o, ok := t.Object.(*appsv1.StatefulSet); ok && o.Spec.Ordinals != nil {
+		return o.Spec.Ordinals.Start
+	}
+	return 0
 }
 
 // Resolver finds targets. The Client's reads should come from a cache that is indexed by Index.
@@ -186,7 +201,7 @@ func (r Resolver) get(ctx context.Context, namespace string, ref autoscalingv2.C
 		t.Object, t.Replicas = o, ptr.Deref(o.Spec.Replicas, 1)
 		sets := &appsv1.ReplicaSetList{}
 		if err := r.Client.List(ctx, sets, client.InNamespace(namespace), client.MatchingFields{ControllerUID: string(o.UID)}); err != nil {
-			return nil, fmt.Errorf("list ReplicaSets: %w", err)
+			return nil, fmt.Errorf("%w: its ReplicaSets: %w", ErrListPods, err)
 		}
 		var active []client.Object
 		var names []string
@@ -234,7 +249,7 @@ func (r Resolver) getOther(ctx context.Context, key types.NamespacedName, ref au
 	o.SetName(key.Name)
 	scale := &autoscalingv1.Scale{}
 	if err := r.Client.SubResource("scale").Get(ctx, o, scale); err != nil {
-		return nil, fmt.Errorf("read /scale: %w", err)
+		return nil, fmt.Errorf("%w: %w", ErrScale, err)
 	}
 	o.SetUID(scale.UID)
 	t := &Target{Kind: Other, GVK: mapping.GroupVersionKind, Object: o, Replicas: scale.Spec.Replicas, Selector: labels.Nothing()}
@@ -242,11 +257,11 @@ func (r Resolver) getOther(ctx context.Context, key types.NamespacedName, ref au
 		return t, nil
 	}
 	if t.Selector, err = labels.Parse(scale.Status.Selector); err != nil {
-		return nil, fmt.Errorf("/scale status.selector %q: %w", scale.Status.Selector, err)
+		return nil, fmt.Errorf("%w: /scale status.selector %q: %w", ErrSelector, scale.Status.Selector, err)
 	}
 	pods := &corev1.PodList{}
 	if err := r.Client.List(ctx, pods, client.InNamespace(key.Namespace), client.MatchingLabelsSelector{Selector: t.Selector}); err != nil {
-		return nil, fmt.Errorf("list pods: %w", err)
+		return nil, fmt.Errorf("%w: %w", ErrListPods, err)
 	}
 	t.Pods = pods.Items
 	return t, nil
@@ -254,13 +269,13 @@ func (r Resolver) getOther(ctx context.Context, key types.NamespacedName, ref au
 
 func (r Resolver) ownedPods(ctx context.Context, t *Target, selector *metav1.LabelSelector, owners ...client.Object) (err error) {
 	if t.Selector, err = metav1.LabelSelectorAsSelector(selector); err != nil {
-		return fmt.Errorf("selector: %w", err)
+		return fmt.Errorf("%w: %w", ErrSelector, err)
 	}
 	for _, owner := range owners {
 		pods := &corev1.PodList{}
 		if err := r.Client.List(ctx, pods, client.InNamespace(owner.GetNamespace()),
 			client.MatchingFields{ControllerUID: string(owner.GetUID())}, client.MatchingLabelsSelector{Selector: t.Selector}); err != nil {
-			return fmt.Errorf("list pods: %w", err)
+			return fmt.Errorf("%w: %w", ErrListPods, err)
 		}
 		t.Pods = append(t.Pods, pods.Items...)
 	}
@@ -297,6 +312,16 @@ func Ordinal(pod string) (int32, bool) {
 	return int32(n), err == nil && n >= 0
 }
 
+// Refresh reads t.Replicas past the cache.
+func (r Resolver) Refresh(ctx context.Context, t *Target) error {
+	scale := &autoscalingv1.Scale{}
+	if err := r.Client.SubResource("scale").Get(ctx, t.Object.DeepCopyObject().(client.Object), scale); err != nil {
+		return fmt.Errorf("%s: %w: %w", t.Name(), ErrScale, err)
+	}
+	t.Replicas = scale.Spec.Replicas
+	return nil
+}
+
 // SetReplicas writes /scale if it differs, and says what it was changed from. It refuses with a conflict if /scale is
 // no longer what t saw, because the decision was then taken on an old picture.
 func (r Resolver) SetReplicas(ctx context.Context, t *Target, replicas int32) (changed bool, err error) {
@@ -322,4 +347,46 @@ func (r Resolver) SetReplicas(ctx context.Context, t *Target, replicas int32) (c
 	}
 	t.Replicas = replicas
 	return true, nil
+}
+
+// Writer is who wrote spec.replicas of the workload last, and when, by its managed fields: `"kubectl" at 12:00:05`. It asks
+// the API server, and is empty where that does not tell.
+func (r Resolver) Writer(ctx context.Context, t *Target, live client.Reader) string {
+	o := &unstructured.Unstructured{}
+	o.SetGroupVersionKind(t.GVK)
+	if err := live.Get(ctx, client.ObjectKeyFromObject(t.Object), o); err != nil {
+		return ""
+	}
+	var last *metav1.ManagedFieldsEntry
+	fields := o.GetManagedFields()
+	for i, entry := range fields {
+		var owned struct {
+			Spec map[string]json.RawMessage `json:"f:spec"`
+		}
+		if entry.FieldsV1 == nil || json.Unmarshal(entry.FieldsV1.GetRawBytes(), &owned) != nil {
+			continue
+		}
+		if _, ok := owned.Spec["f:replicas"]; !ok || entry.Time == nil {
+			continue
+		}
+		if last == nil || last.Time.Before(entry.Time) {
+			last = &fields[i]
+		}
+	}
+	if last == nil {
+		return ""
+	}
+	return fmt.Sprintf("%q at %s", last.Manager, last.Time.UTC().Format(time.RFC3339))
+}
+
+// Watched tells whether the kind of ref is one whose coming and going is seen, so that its absence needs no second try.
+func Watched(ref autoscalingv2.CrossVersionObjectReference) bool {
+	if GroupKind(ref).Group != appsv1.GroupName {
+		return false
+	}
+	switch Kind(ref.Kind) {
+	case StatefulSet, Deployment, ReplicaSet:
+		return true
+	}
+	return false
 }

@@ -1,0 +1,422 @@
+// Package enginetest is a small simulated cluster for the tests of the engine's controllers: an API server in memory that
+// counts generations and writes, the workload controllers as far as they matter for scaling, and a kubelet that honors
+// readiness gates. It is imported by tests only.
+package enginetest
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	clocktesting "k8s.io/utils/clock/testing"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	kapacity "github.com/kubetide/kubetide/api/kapacity/v1alpha1"
+	"github.com/kubetide/kubetide/scaler/target"
+)
+
+// Namespace of all objects, and the name of the one workload and its autoscaler.
+const (
+	Namespace = "shop"
+	Name      = "nginx"
+)
+
+// Start is the time at which every world begins.
+var Start = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+
+// World is the cluster.
+type World struct {
+	T      testing.TB
+	Client client.WithWatch
+	Clock  *clocktesting.FakeClock
+	Events *Events
+	// Writes are the writes of the controllers so far, as "patch ReplicaProfile/status nginx".
+	Writes []string
+	// Fail, if set, may refuse a write; verb and kind are as in Writes.
+	Fail func(what string) error
+	// Ungated makes new pods without the readiness gate, Pending leaves new pods without a node.
+	Ungated, Pending bool
+	// Stuck stops the kubelet: readiness is not computed any more.
+	Stuck bool
+
+	controllers []reconcile.Reconciler
+	simulating  bool
+	serial      int
+}
+
+// Events keeps what recorders are told, as "component Type Reason message".
+type Events struct {
+	All []string
+}
+
+type recorder struct {
+	component string
+	events    *Events
+}
+
+// Recorder returns a recorder for one component.
+func (e *Events) Recorder(component string) interface {
+	Event(object runtime.Object, eventtype, reason, message string)
+	Eventf(object runtime.Object, eventtype, reason, messageFmt string, args ...any)
+	AnnotatedEventf(object runtime.Object, annotations map[string]string, eventtype, reason, messageFmt string, args ...any)
+} {
+	return recorder{component, e}
+}
+
+func (r recorder) Event(_ runtime.Object, eventtype, reason, message string) {
+	r.events.All = append(r.events.All, strings.Join([]string{r.component, eventtype, reason, message}, " "))
+}
+
+func (r recorder) Eventf(o runtime.Object, eventtype, reason, format string, args ...any) {
+	r.Event(o, eventtype, reason, fmt.Sprintf(format, args...))
+}
+
+func (r recorder) AnnotatedEventf(o runtime.Object, _ map[string]string, eventtype, reason, format string, args ...any) {
+	r.Eventf(o, eventtype, reason, format, args...)
+}
+
+// Take returns the events since the last Take.
+func (e *Events) Take() []string {
+	out := e.All
+	e.All = nil
+	return out
+}
+
+// Index is a field index that the controllers rely on.
+type Index struct {
+	Kind client.Object
+	Name string
+	Of   client.IndexerFunc
+}
+
+// New returns a world with the objects in it.
+func New(t testing.TB, indexes []Index, objects ...client.Object) *World {
+	t.Helper()
+	scheme := runtime.NewScheme()
+	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, kapacity.AddToScheme} {
+		if err := add(scheme); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w := &World{T: t, Clock: clocktesting.NewFakeClock(Start), Events: &Events{}}
+	b := fake.NewClientBuilder().WithScheme(scheme).
+		WithStatusSubresource(&kapacity.IntelligentHorizontalPodAutoscaler{}, &kapacity.ReplicaProfile{}, &kapacity.HorizontalPortrait{}).
+		WithIndex(&corev1.Pod{}, target.ControllerUID, target.IndexControllerUID).
+		WithIndex(&appsv1.ReplicaSet{}, target.ControllerUID, target.IndexControllerUID).
+		WithInterceptorFuncs(interceptor.Funcs{Create: w.create, Update: w.update, Patch: w.patch, Delete: w.delete,
+			SubResourcePatch: w.subPatch, SubResourceUpdate: w.subUpdate})
+	for _, i := range indexes {
+		b = b.WithIndex(i.Kind, i.Name, i.Of)
+	}
+	w.Client = b.Build()
+	w.Simulate(func() {
+		for _, o := range objects {
+			w.Must(w.Client.Create(w.Context(), o))
+		}
+	})
+	return w
+}
+
+// Context is the test's.
+func (w *World) Context() context.Context { return context.Background() }
+
+// Must fails the test on an error.
+func (w *World) Must(err error) {
+	w.T.Helper()
+	if err != nil {
+		w.T.Fatal(err)
+	}
+}
+
+// Simulate runs do as somebody who is not Kubetide: its writes are not counted and do not fail.
+func (w *World) Simulate(do func()) {
+	before := w.simulating
+	w.simulating = true
+	do()
+	w.simulating = before
+}
+
+func (w *World) write(verb string, o client.Object, sub string) error {
+	if w.simulating {
+		return nil
+	}
+	what := fmt.Sprintf("%s %s%s %s", verb, strings.TrimPrefix(fmt.Sprintf("%T", o)[strings.LastIndex(fmt.Sprintf("%T", o), "."):], "."), sub, o.GetName())
+	if w.Fail != nil {
+		if err := w.Fail(what); err != nil {
+			return err
+		}
+	}
+	w.Writes = append(w.Writes, what)
+	return nil
+}
+
+func (w *World) create(ctx context.Context, c client.WithWatch, o client.Object, opts ...client.CreateOption) error {
+	if err := w.write("create", o, ""); err != nil {
+		return err
+	}
+	w.serial++
+	if o.GetUID() == "" {
+		o.SetUID(types.UID(fmt.Sprintf("uid-%d", w.serial)))
+	}
+	if t := o.GetCreationTimestamp(); t.IsZero() {
+		o.SetCreationTimestamp(metav1.NewTime(w.Clock.Now()))
+	}
+	o.SetGeneration(1)
+	return c.Create(ctx, o, opts...)
+}
+
+func spec(o client.Object) any {
+	switch o := o.(type) {
+	case *kapacity.IntelligentHorizontalPodAutoscaler:
+		return o.Spec
+	case *kapacity.ReplicaProfile:
+		return o.Spec
+	}
+	return nil
+}
+
+// counted raises the generation where the spec or the deletion changes, as the API server does.
+func (w *World) counted(ctx context.Context, c client.WithWatch, o client.Object, do func() error) error {
+	before := o.DeepCopyObject().(client.Object)
+	if err := c.Get(ctx, client.ObjectKeyFromObject(o), before); err != nil {
+		return err
+	}
+	if err := do(); err != nil {
+		return err
+	}
+	if spec(o) != nil && !equality.Semantic.DeepEqual(spec(before), spec(o)) {
+		o.SetGeneration(before.GetGeneration() + 1)
+		return c.Update(ctx, o)
+	}
+	return nil
+}
+
+func (w *World) update(ctx context.Context, c client.WithWatch, o client.Object, opts ...client.UpdateOption) error {
+	if err := w.write("update", o, ""); err != nil {
+		return err
+	}
+	return w.counted(ctx, c, o, func() error { return c.Update(ctx, o, opts...) })
+}
+
+func (w *World) patch(ctx context.Context, c client.WithWatch, o client.Object, p client.Patch, opts ...client.PatchOption) error {
+	if err := w.write("patch", o, ""); err != nil {
+		return err
+	}
+	return w.counted(ctx, c, o, func() error { return c.Patch(ctx, o, p, opts...) })
+}
+
+func (w *World) delete(ctx context.Context, c client.WithWatch, o client.Object, opts ...client.DeleteOption) error {
+	if err := w.write("delete", o, ""); err != nil {
+		return err
+	}
+	return c.Delete(ctx, o, opts...)
+}
+
+func (w *World) subPatch(ctx context.Context, c client.Client, sub string, o client.Object, p client.Patch, opts ...client.SubResourcePatchOption) error {
+	if err := w.write("patch", o, "/"+sub); err != nil {
+		return err
+	}
+	return c.SubResource(sub).Patch(ctx, o, p, opts...)
+}
+
+func (w *World) subUpdate(ctx context.Context, c client.Client, sub string, o client.Object, opts ...client.SubResourceUpdateOption) error {
+	if err := w.write("update", o, "/"+sub); err != nil {
+		return err
+	}
+	return c.SubResource(sub).Update(ctx, o, opts...)
+}
+
+// Run adds a controller that Settle calls with the one name of this world.
+func (w *World) Run(c reconcile.Reconciler) { w.controllers = append(w.controllers, c) }
+
+// Restart replaces all controllers, as a new leader does.
+func (w *World) Restart(cs ...reconcile.Reconciler) { w.controllers = cs }
+
+// Request is the request that Settle makes.
+var Request = reconcile.Request{NamespacedName: types.NamespacedName{Namespace: Namespace, Name: Name}}
+
+// Settle calls everybody until nobody changes anything, and returns when a controller wants to be called again; zero for never.
+func (w *World) Settle() (next time.Time) {
+	w.T.Helper()
+	for range 100 {
+		before := w.version()
+		w.Simulate(w.play)
+		next = time.Time{}
+		for _, c := range w.controllers {
+			result, err := c.Reconcile(w.Context(), Request)
+			if err != nil && w.Fail == nil {
+				w.T.Fatal(err)
+			}
+			if at := w.Clock.Now().Add(result.RequeueAfter); result.RequeueAfter > 0 && (next.IsZero() || at.Before(next)) {
+				next = at
+			}
+		}
+		if w.version() == before {
+			return next
+		}
+	}
+	w.T.Fatalf("never settles; last writes: %v", w.Writes[max(0, len(w.Writes)-10):])
+	return next
+}
+
+// Advance moves the time on, waking the controllers whenever they asked for it.
+func (w *World) Advance(d time.Duration) {
+	w.T.Helper()
+	end := w.Clock.Now().Add(d)
+	for {
+		next := w.Settle()
+		if next.IsZero() || next.After(end) {
+			break
+		}
+		w.Clock.SetTime(next)
+	}
+	w.Clock.SetTime(end)
+	w.Settle()
+}
+
+// version changes with every write of anybody.
+func (w *World) version() string {
+	var b strings.Builder
+	for _, list := range []client.ObjectList{&corev1.PodList{}, &appsv1.DeploymentList{}, &appsv1.StatefulSetList{}, &appsv1.ReplicaSetList{},
+		&kapacity.ReplicaProfileList{}, &kapacity.IntelligentHorizontalPodAutoscalerList{}, &autoscalingv2.HorizontalPodAutoscalerList{}} {
+		w.Must(w.Client.List(w.Context(), list))
+		w.Must(each(list, func(o client.Object) { fmt.Fprintf(&b, "%s=%s ", o.GetName(), o.GetResourceVersion()) }))
+	}
+	return b.String()
+}
+
+func each(list client.ObjectList, do func(client.Object)) error {
+	return apimeta.EachListItem(list, func(o runtime.Object) error { do(o.(client.Object)); return nil })
+}
+
+// Pods returns the workload's pods, by name.
+func (w *World) Pods() []corev1.Pod {
+	list := &corev1.PodList{}
+	w.Must(w.Client.List(w.Context(), list, client.InNamespace(Namespace)))
+	slices.SortFunc(list.Items, func(a, b corev1.Pod) int { return strings.Compare(a.Name, b.Name) })
+	return list.Items
+}
+
+// States prints each pod with its state and readiness: "nginx-0 Online ready, nginx-1 Cutoff unready".
+func (w *World) States() string {
+	var out []string
+	for _, p := range w.Pods() {
+		state := p.Labels[kapacity.PodStateLabel]
+		if state == "" {
+			state = "Online"
+		}
+		ready := "unready"
+		if Ready(&p) {
+			ready = "ready"
+		}
+		out = append(out, fmt.Sprintf("%s %s %s", p.Name, state, ready))
+	}
+	return strings.Join(out, ", ")
+}
+
+// Ready says whether the pod would be in an endpoint.
+func Ready(p *corev1.Pod) bool { return status(p, corev1.PodReady) == corev1.ConditionTrue }
+
+func status(p *corev1.Pod, kind corev1.PodConditionType) corev1.ConditionStatus {
+	for _, c := range p.Status.Conditions {
+		if c.Type == kind {
+			return c.Status
+		}
+	}
+	return ""
+}
+
+// Endpoints is the number of ready pods.
+func (w *World) Endpoints() int {
+	n := 0
+	for _, p := range w.Pods() {
+		if Ready(&p) {
+			n++
+		}
+	}
+	return n
+}
+
+// Profile returns the ReplicaProfile, nil if there is none.
+func (w *World) Profile() *kapacity.ReplicaProfile {
+	rp := &kapacity.ReplicaProfile{}
+	if err := w.Client.Get(w.Context(), Request.NamespacedName, rp); err != nil {
+		w.Must(client.IgnoreNotFound(err))
+		return nil
+	}
+	return rp
+}
+
+// IHPA returns the IHPA, nil if there is none.
+func (w *World) IHPA() *kapacity.IntelligentHorizontalPodAutoscaler {
+	o := &kapacity.IntelligentHorizontalPodAutoscaler{}
+	if err := w.Client.Get(w.Context(), Request.NamespacedName, o); err != nil {
+		w.Must(client.IgnoreNotFound(err))
+		return nil
+	}
+	return o
+}
+
+// Edit changes the IHPA as its user does.
+func (w *World) Edit(change func(*kapacity.IntelligentHorizontalPodAutoscaler)) {
+	w.T.Helper()
+	o := w.IHPA()
+	change(o)
+	w.Simulate(func() { w.Must(w.Client.Update(w.Context(), o)) })
+}
+
+// Labels of the workload's pods. They opt in to the readiness gate.
+func Labels() map[string]string {
+	return map[string]string{"app": Name, kapacity.InjectReadinessGateLabel: kapacity.InjectReadinessGateValue}
+}
+
+// StatefulSet returns the workload as a StatefulSet.
+func StatefulSet(replicas int32, policy appsv1.PodManagementPolicyType) *appsv1.StatefulSet {
+	return &appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{Namespace: Namespace, Name: Name},
+		Spec: appsv1.StatefulSetSpec{Replicas: &replicas, PodManagementPolicy: policy, Selector: &metav1.LabelSelector{MatchLabels: Labels()}}}
+}
+
+// Deployment returns the workload as a Deployment.
+func Deployment(replicas int32) *appsv1.Deployment {
+	return &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Namespace: Namespace, Name: Name},
+		Spec: appsv1.DeploymentSpec{Replicas: &replicas, Selector: &metav1.LabelSelector{MatchLabels: Labels()}}}
+}
+
+// IHPAOf returns an IHPA for the workload, with bounds 0 and 20.
+func IHPAOf(kind string, down *kapacity.GrayStrategy, providers ...kapacity.HorizontalPortraitProvider) *kapacity.IntelligentHorizontalPodAutoscaler {
+	return &kapacity.IntelligentHorizontalPodAutoscaler{ObjectMeta: metav1.ObjectMeta{Namespace: Namespace, Name: Name},
+		Spec: kapacity.IntelligentHorizontalPodAutoscalerSpec{MaxReplicas: 20, ScaleMode: kapacity.ScaleModeAuto,
+			ScaleTargetRef:    autoscalingv2.CrossVersionObjectReference{APIVersion: "apps/v1", Kind: kind, Name: Name},
+			PortraitProviders: providers, Behavior: kapacity.IHPABehavior{ScaleDown: kapacity.ScalingBehavior{GrayStrategy: down}}}}
+}
+
+// Static returns a static provider.
+func Static(priority, replicas int32) kapacity.HorizontalPortraitProvider {
+	return kapacity.HorizontalPortraitProvider{Type: kapacity.StaticProvider, Priority: priority, Static: &kapacity.StaticHorizontalPortraitProvider{Replicas: replicas}}
+}
+
+// Cron returns a cron provider with one window.
+func Cron(priority, replicas int32, start, end string) kapacity.HorizontalPortraitProvider {
+	return kapacity.HorizontalPortraitProvider{Type: kapacity.CronProvider, Priority: priority, Cron: &kapacity.CronHorizontalPortraitProvider{
+		Crons: []kapacity.ReplicaCron{{Name: "window", Start: kapacity.CronExpression(start), End: kapacity.CronExpression(end), Replicas: replicas}}}}
+}
+
+// Cutoff is the strategy of the documented run unless other numbers are given.
+func Cutoff(percent, interval, observation int32) *kapacity.GrayStrategy {
+	return &kapacity.GrayStrategy{GrayState: kapacity.PodStateCutoff, ChangePercent: percent, ChangeIntervalSeconds: interval, ObservationSeconds: observation}
+}

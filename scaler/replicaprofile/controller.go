@@ -1,0 +1,416 @@
+// Package replicaprofile makes ReplicaProfiles come true: it moves pods between Online, Cutoff and Standby by label and
+// readiness gate, and writes the workload's /scale. What to do is decided by scaler/podstate; this package reads, carries
+// out and reports. It writes pods, /scale and the profile's status and finalizer, nothing else.
+package replicaprofile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/tools/record"
+	"k8s.io/utils/clock"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	kapacity "github.com/kubetide/kubetide/api/kapacity/v1alpha1"
+	"github.com/kubetide/kubetide/scaler/podstate"
+	"github.com/kubetide/kubetide/scaler/target"
+)
+
+// Reasons of the condition Applied beside Kapacity's.
+const (
+	// ReasonWorkloadUpdating: cut pods are restored and the profile waits while the workload replaces its pods.
+	ReasonWorkloadUpdating = "WorkloadUpdating"
+	// ReasonReadinessGateMissing: pods to cut have no readiness gate in their spec, so they keep their traffic.
+	ReasonReadinessGateMissing = "ReadinessGateMissing"
+)
+
+// conflictRetry is how soon a decision on an old picture is taken again, if no event comes before.
+const conflictRetry = 100 * time.Millisecond
+
+// Reconciler carries out ReplicaProfiles. Its client should be one of target.NewClient.
+type Reconciler struct {
+	Client client.Client
+	// Live reads past the cache, to find out who wrote /scale; nil leaves that unsaid.
+	Live     client.Reader
+	Recorder record.EventRecorder
+	Clock    clock.PassiveClock
+}
+
+// Reconcile brings one profile's pods and /scale to what its spec says.
+func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reconcile.Result, error) {
+	rp := &kapacity.ReplicaProfile{}
+	if err := r.Client.Get(ctx, req.NamespacedName, rp); err != nil {
+		return reconcile.Result{}, client.IgnoreNotFound(err)
+	}
+	result, err := r.reconcile(ctx, rp)
+	if apierrors.IsConflict(err) {
+		log.FromContext(ctx).V(1).Info("decided on an old picture, looking again", "cause", err.Error())
+		return reconcile.Result{RequeueAfter: conflictRetry}, nil
+	}
+	return result, err
+}
+
+func (r *Reconciler) reconcile(ctx context.Context, rp *kapacity.ReplicaProfile) (reconcile.Result, error) {
+	if !rp.DeletionTimestamp.IsZero() {
+		return reconcile.Result{}, r.release(ctx, rp)
+	}
+	if !controllerutil.ContainsFinalizer(rp, kapacity.Finalizer) {
+		before := rp.DeepCopy()
+		controllerutil.AddFinalizer(rp, kapacity.Finalizer)
+		if err := r.Client.Patch(ctx, rp, optimistic(before), client.FieldOwner(target.FieldManager)); err != nil {
+			return reconcile.Result{}, fmt.Errorf("ReplicaProfile %s/%s: add finalizer: %w", rp.Namespace, rp.Name, err)
+		}
+	}
+	before := rp.DeepCopy()
+	out := r.apply(ctx, rp)
+	r.setConditions(rp, out)
+	// A merge patch replaces the whole list of conditions, hence the lock.
+	if !equality.Semantic.DeepEqual(before.Status, rp.Status) {
+		if err := r.Client.Status().Patch(ctx, rp, optimistic(before), client.FieldOwner(target.FieldManager)); err != nil {
+			return reconcile.Result{}, errors.Join(out.err, fmt.Errorf("ReplicaProfile %s/%s: write status: %w", rp.Namespace, rp.Name, err))
+		}
+		r.warn(rp, before.Status.Conditions)
+	}
+	if out.quiet {
+		return reconcile.Result{}, nil
+	}
+	return reconcile.Result{}, out.err
+}
+
+// outcome is what became of one attempt.
+type outcome struct {
+	// reason and message are those of Applied; err is set if an operation failed and has to be tried again. quiet errors
+	// are not: an event will tell when there is something to try.
+	applied         bool
+	reason, message string
+	err             error
+	quiet           bool
+	ensured         bool
+	// unknown means that the counts could not be found out; Ensured then has the reason of Applied.
+	unknown bool
+}
+
+func failed(reason string, err error) outcome {
+	return outcome{reason: reason, message: err.Error(), err: err}
+}
+
+func (r *Reconciler) apply(ctx context.Context, rp *kapacity.ReplicaProfile) outcome {
+	rp.Status.ObservedGeneration = rp.Generation
+	resolver := target.Resolver{Client: r.Client}
+	t, err := resolver.Get(ctx, rp.Namespace, rp.Spec.ScaleTargetRef)
+	if err != nil {
+		out := failed(kapacity.ReasonFailedGetWorkload, err)
+		for reason, kind := range map[string]error{kapacity.ReasonFailedGetScale: target.ErrScale,
+			kapacity.ReasonInvalidSelector: target.ErrSelector, kapacity.ReasonFailedListPods: target.ErrListPods} {
+			if errors.Is(err, kind) {
+				out.reason = reason
+			}
+		}
+		out.unknown = true
+		out.quiet = apierrors.IsNotFound(err) && target.Watched(rp.Spec.ScaleTargetRef)
+		if rp.Spec.Paused {
+			return outcome{reason: kapacity.ReasonReplicaProfilePaused, message: kapacity.MessageReplicaProfilePaused, unknown: true}
+		}
+		return out
+	}
+	if err := r.noteOtherWriter(ctx, rp, resolver, t); err != nil {
+		return failed(kapacity.ReasonFailedGetScale, err)
+	}
+	if rp.Spec.Paused {
+		report(rp, t, decide(rp, t))
+		return outcome{reason: kapacity.ReasonReplicaProfilePaused, message: kapacity.MessageReplicaProfilePaused, unknown: true}
+	}
+	if out, ok := supported(rp, t); !ok {
+		report(rp, t, decide(rp, t))
+		return out
+	}
+
+	// Each pass carries the plan out and decides again on what the API server answered. A plan in stages needs a few; the
+	// bound only keeps a contradiction between the two packages from looping here.
+	var plan podstate.Plan
+	for range 8 {
+		plan = decide(rp, t)
+		changed, out := r.carryOut(ctx, rp, resolver, t, plan)
+		if out != nil {
+			report(rp, t, decide(rp, t))
+			return *out
+		}
+		if !changed {
+			break
+		}
+	}
+	report(rp, t, plan)
+
+	out := outcome{applied: plan.Applied, ensured: plan.Ensured, reason: kapacity.ReasonStateChangeSkipped, message: plan.Reason}
+	switch {
+	case plan.Frozen != "":
+		out.reason = ReasonWorkloadUpdating
+	case len(plan.NoGate) > 0:
+		out.reason = ReasonReadinessGateMissing
+		out.message = fmt.Sprintf("pods without the readiness gate %s in their spec keep their traffic and cannot be cut off: %v; label the pod template %s: %q",
+			kapacity.OnlineConditionType, names(plan.NoGate), kapacity.InjectReadinessGateLabel, kapacity.InjectReadinessGateValue)
+	case plan.Applied:
+		out.reason, out.message = kapacity.ReasonReplicaProfileApplied, kapacity.MessageReplicaProfileApplied
+	}
+	return out
+}
+
+// supported says whether the profile asks for what is there. Scaling alone works for every kind and every behavior.
+func supported(rp *kapacity.ReplicaProfile, t *target.Target) (outcome, bool) {
+	holds := rp.Spec.CutoffReplicas > 0 || rp.Spec.StandbyReplicas > 0
+	if !holds {
+		return outcome{}, true
+	}
+	fail := func(reason, format string, args ...any) (outcome, bool) {
+		out := failed(reason, fmt.Errorf(format, args...))
+		out.quiet = true
+		return out, false
+	}
+	if t.Kind == target.Other {
+		return fail(kapacity.ReasonFailedGetWorkload, "unknown workload with gvk %s: only Deployments, ReplicaSets and StatefulSets of apps can have pods in the state Cutoff or Standby", t.GVK)
+	}
+	if rp.Spec.Behavior.PodSorter.Type == kapacity.ExternalPodSorter {
+		return fail(kapacity.ReasonPodSorterNotSupportedByWorkload, "podSorter of type External is not supported by %s", t.Name())
+	}
+	if rp.Spec.Behavior.PodTrafficController.Type == kapacity.ExternalPodTrafficController {
+		return fail(kapacity.ReasonFailedGetPodTrafficController, "podTrafficController of type External is not supported")
+	}
+	return outcome{}, true
+}
+
+func decide(rp *kapacity.ReplicaProfile, t *target.Target) podstate.Plan {
+	w := podstate.Workload{Replicas: t.Replicas, FirstOrdinal: t.FirstOrdinal(), OrderedReady: t.Ordered, Updating: t.Rollout,
+		Direction: podstate.Direction(rp.Spec.AllowedScalingDirection)}
+	switch t.Kind {
+	case target.StatefulSet:
+		w.Kind = podstate.StatefulSet
+	case target.Deployment, target.ReplicaSet:
+		w.Kind = podstate.ReplicaSets
+	}
+	return podstate.Decide(w, podstate.Counts{Online: rp.Spec.OnlineReplicas, Cutoff: rp.Spec.CutoffReplicas, Standby: rp.Spec.StandbyReplicas}, pods(t))
+}
+
+func pods(t *target.Target) []podstate.Pod {
+	out := make([]podstate.Pod, len(t.Pods))
+	for i := range t.Pods {
+		out[i] = podstate.FromPod(&t.Pods[i])
+	}
+	return out
+}
+
+// Counts are the target's running pods by state.
+func Counts(t *target.Target) podstate.Counts {
+	return podstate.Decide(podstate.Workload{}, podstate.Counts{}, pods(t)).Counts
+}
+
+// report writes the counts of the plan into the status.
+func report(rp *kapacity.ReplicaProfile, t *target.Target, plan podstate.Plan) {
+	s := &rp.Status
+	s.OnlineReplicas, s.CutoffReplicas, s.StandbyReplicas = plan.Counts.Online, plan.Counts.Cutoff, plan.Counts.Standby
+	s.ReadyHeldReplicas, s.UngatedReplicas, s.Replicas = plan.CutReady, int32(len(plan.NoGate)), t.Replicas
+}
+
+// carryOut does what the plan says, in its order, and keeps t as the API server answers. changed is false if there was
+// nothing to do. Events are sent once the writes behind them have succeeded.
+func (r *Reconciler) carryOut(ctx context.Context, rp *kapacity.ReplicaProfile, resolver target.Resolver, t *target.Target, plan podstate.Plan) (changed bool, _ *outcome) {
+	for _, op := range []struct {
+		pods          []podstate.Pod
+		do            func(context.Context, *corev1.Pod) error
+		event, text   string
+		reason, doing string
+	}{
+		{plan.Online, r.turnOn, kapacity.EventOnlinePods, kapacity.EventMessageOnlinePods, kapacity.ReasonFailedOnlinePods, "turn on"},
+		{plan.Cut, r.hold(kapacity.PodStateCutoff), kapacity.EventCutoffPods, kapacity.EventMessageCutoffPods, kapacity.ReasonFailedCutoffPods, "cut off"},
+		{plan.Standby, r.hold(kapacity.PodStateStandby), kapacity.EventStandbyPods, kapacity.EventMessageStandbyPods, kapacity.ReasonFailedSetPodState, "set to standby"},
+		{plan.ClearCosts, r.clearCost, "", "", kapacity.ReasonFailedSelectPodsToDelete, "clear the deletion cost of"},
+		{plan.SetCosts, r.setCost, kapacity.EventSelectPodsToDelete, kapacity.EventMessageSelectPodsToDelete, kapacity.ReasonFailedSelectPodsToDelete, "set the deletion cost of"},
+	} {
+		if len(op.pods) == 0 {
+			continue
+		}
+		done, err := r.each(ctx, t, op.pods, op.do)
+		if len(done) > 0 {
+			changed = true
+			if op.event != "" {
+				r.Recorder.Eventf(rp, corev1.EventTypeNormal, op.event, op.text, done)
+			}
+		}
+		if err != nil {
+			out := failed(op.reason, fmt.Errorf("%s pods: %w", op.doing, err))
+			return changed, &out
+		}
+	}
+	if plan.Scale != nil && *plan.Scale != t.Replicas {
+		from := t.Replicas
+		written, err := resolver.SetReplicas(ctx, t, *plan.Scale)
+		if err != nil {
+			out := failed(kapacity.ReasonFailedUpdateScale, err)
+			return changed, &out
+		}
+		changed = true
+		if written {
+			r.Recorder.Eventf(rp, corev1.EventTypeNormal, kapacity.EventUpdateScale, kapacity.EventMessageUpdateScale, from, *plan.Scale)
+			log.FromContext(ctx).Info("rescaled", "target", t.Name(), "from", from, "to", *plan.Scale)
+		}
+	}
+	if plan.Delete != nil {
+		done, err := r.each(ctx, t, []podstate.Pod{*plan.Delete}, r.delete)
+		if err != nil {
+			out := failed(kapacity.ReasonFailedSelectPodsToDelete, fmt.Errorf("delete pods: %w", err))
+			return changed, &out
+		}
+		changed = true
+		if len(done) > 0 {
+			r.Recorder.Eventf(rp, corev1.EventTypeNormal, kapacity.EventSelectPodsToDelete, kapacity.EventMessageSelectPodsToDelete, done)
+		}
+	}
+	return changed, nil
+}
+
+// noteOtherWriter sets the condition Conflict if /scale is not what an applied profile left there, until the profile's next
+// change. The profile goes on either way.
+func (r *Reconciler) noteOtherWriter(ctx context.Context, rp *kapacity.ReplicaProfile, resolver target.Resolver, t *target.Target) error {
+	s := &rp.Status
+	if s.AppliedGeneration != rp.Generation {
+		meta.RemoveStatusCondition(&s.Conditions, kapacity.ConditionConflict)
+		return nil
+	}
+	if !meta.IsStatusConditionTrue(s.Conditions, kapacity.ConditionApplied) || rp.Spec.Paused || s.Replicas == t.Replicas {
+		return nil
+	}
+	// The cache may not have seen our own write yet.
+	if err := resolver.Refresh(ctx, t); err != nil || s.Replicas == t.Replicas {
+		return err
+	}
+	who := "somebody else"
+	if r.Live != nil {
+		if w := resolver.Writer(ctx, t, r.Live); w != "" && !strings.HasPrefix(w, fmt.Sprintf("%q", target.FieldManager)) {
+			who = w
+		}
+	}
+	meta.SetStatusCondition(&s.Conditions, metav1.Condition{Type: kapacity.ConditionConflict, Status: metav1.ConditionTrue,
+		Reason: kapacity.ReasonReplicasWritten, ObservedGeneration: rp.Generation, LastTransitionTime: r.now(),
+		Message: fmt.Sprintf("%s changed the replicas of %s from %d to %d; scaling goes on", who, t.Name(), s.Replicas, t.Replicas)})
+	return nil
+}
+
+func (r *Reconciler) now() metav1.Time { return metav1.NewTime(r.Clock.Now()) }
+
+// maxMessage bounds what is written into conditions and events.
+const maxMessage = 1024
+
+func (r *Reconciler) setConditions(rp *kapacity.ReplicaProfile, out outcome) {
+	s := &rp.Status
+	applied := metav1.Condition{Type: kapacity.ConditionApplied, Status: metav1.ConditionFalse, Reason: out.reason, Message: bounded(out.message)}
+	if out.applied {
+		applied.Status = metav1.ConditionTrue
+		if s.AppliedGeneration != rp.Generation || s.AppliedTime == nil {
+			now := metav1.NewMicroTime(r.Clock.Now().Truncate(time.Microsecond))
+			s.AppliedGeneration, s.AppliedTime = rp.Generation, &now
+		}
+	}
+	ensured := metav1.Condition{Type: kapacity.ConditionEnsured, Status: metav1.ConditionFalse,
+		Reason: kapacity.ReasonReplicaNumberNotSatisfied, Message: kapacity.MessageReplicaNumberNotSatisfied}
+	switch {
+	case out.unknown:
+		ensured.Reason, ensured.Message = applied.Reason, applied.Message
+	case out.ensured:
+		ensured.Status, ensured.Reason, ensured.Message = metav1.ConditionTrue, kapacity.ReasonReplicaProfileEnsured, kapacity.MessageReplicaProfileEnsured
+	}
+	for _, c := range []metav1.Condition{applied, ensured} {
+		c.ObservedGeneration, c.LastTransitionTime = rp.Generation, r.now()
+		meta.SetStatusCondition(&s.Conditions, c)
+	}
+}
+
+// warn sends a Warning for what is newly wrong; what stays wrong was said before.
+func (r *Reconciler) warn(rp *kapacity.ReplicaProfile, before []metav1.Condition) {
+	c := meta.FindStatusCondition(rp.Status.Conditions, kapacity.ConditionApplied)
+	old := meta.FindStatusCondition(before, kapacity.ConditionApplied)
+	if c.Status == metav1.ConditionTrue || (old != nil && old.Reason == c.Reason && old.Message == c.Message) {
+		return
+	}
+	switch c.Reason {
+	case kapacity.ReasonReplicaProfilePaused, kapacity.ReasonStateChangeSkipped:
+	default:
+		r.Recorder.Event(rp, corev1.EventTypeWarning, c.Reason, c.Message)
+	}
+}
+
+func bounded(s string) string {
+	if len(s) <= maxMessage {
+		return s
+	}
+	return strings.ToValidUTF8(s[:maxMessage-3], "") + "..."
+}
+
+func names(pods []podstate.Pod) []string {
+	out := make([]string, len(pods))
+	for i, p := range pods {
+		out[i] = p.Name
+	}
+	return out
+}
+
+func optimistic(before client.Object) client.Patch {
+	return client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})
+}
+
+// release turns every held pod Online again before the profile goes. A workload that is gone takes its pods along.
+func (r *Reconciler) release(ctx context.Context, rp *kapacity.ReplicaProfile) error {
+	if !controllerutil.ContainsFinalizer(rp, kapacity.Finalizer) {
+		return nil
+	}
+	t, err := target.Resolver{Client: r.Client}.Get(ctx, rp.Namespace, rp.Spec.ScaleTargetRef)
+	switch {
+	case apierrors.IsNotFound(err) || meta.IsNoMatchError(err):
+	case err != nil:
+		r.Recorder.Event(rp, corev1.EventTypeWarning, kapacity.ReasonFailedGetWorkload, bounded(err.Error()))
+		return fmt.Errorf("ReplicaProfile %s/%s: restore pods: %w", rp.Namespace, rp.Name, err)
+	default:
+		var held, costly []podstate.Pod
+		for i := range t.Pods {
+			p := podstate.FromPod(&t.Pods[i])
+			switch {
+			case p.Gone:
+			case p.State != podstate.Online || p.Gate == podstate.GateOff:
+				held = append(held, p)
+			case p.DeletionCost == podstate.DeletionCost:
+				costly = append(costly, p)
+			}
+		}
+		slices.SortFunc(held, func(a, b podstate.Pod) int { return strings.Compare(a.Name, b.Name) })
+		done, err := r.each(ctx, t, held, r.turnOn)
+		if len(done) > 0 {
+			r.Recorder.Eventf(rp, corev1.EventTypeNormal, kapacity.EventOnlinePods, kapacity.EventMessageOnlinePods, done)
+		}
+		if err == nil {
+			_, err = r.each(ctx, t, costly, r.clearCost)
+		}
+		if err != nil {
+			if !apierrors.IsConflict(err) {
+				r.Recorder.Event(rp, corev1.EventTypeWarning, kapacity.ReasonFailedOnlinePods, bounded(err.Error()))
+			}
+			return fmt.Errorf("ReplicaProfile %s/%s: restore pods: %w", rp.Namespace, rp.Name, err)
+		}
+	}
+	before := rp.DeepCopy()
+	controllerutil.RemoveFinalizer(rp, kapacity.Finalizer)
+	err = r.Client.Patch(ctx, rp, optimistic(before), client.FieldOwner(target.FieldManager))
+	if client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("ReplicaProfile %s/%s: remove finalizer: %w", rp.Namespace, rp.Name, err)
+	}
+	return nil
+}

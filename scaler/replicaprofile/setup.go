@@ -1,0 +1,146 @@
+package replicaprofile
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/clock"
+	"k8s.io/utils/ptr"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	kapacity "github.com/kubetide/kubetide/api/kapacity/v1alpha1"
+	engineevent "github.com/kubetide/kubetide/scaler/event"
+	"github.com/kubetide/kubetide/scaler/target"
+)
+
+// TargetIndex is the field index of ReplicaProfiles by the Key of their target.
+const TargetIndex = "spec.scaleTargetRef"
+
+// Options of Setup.
+type Options struct {
+	// Clock is the real one if nil.
+	Clock clock.PassiveClock
+	// Concurrency is how many profiles are worked on at once; the default is 16.
+	Concurrency int
+}
+
+// IndexTarget is the function of TargetIndex.
+func IndexTarget(o client.Object) []string {
+	return []string{target.Key(o.(*kapacity.ReplicaProfile).Spec.ScaleTargetRef)}
+}
+
+// Setup adds the controller to the manager, to run on the leader. It registers the field indexes of package target.
+func Setup(mgr ctrl.Manager, opts Options) error {
+	ctx := context.Background()
+	if err := target.Index(ctx, mgr.GetFieldIndexer()); err != nil {
+		return err
+	}
+	if err := mgr.GetFieldIndexer().IndexField(ctx, &kapacity.ReplicaProfile{}, TargetIndex, IndexTarget); err != nil {
+		return fmt.Errorf("index ReplicaProfiles by target: %w", err)
+	}
+	c, err := target.NewClient(mgr)
+	if err != nil {
+		return fmt.Errorf("client of the ReplicaProfile controller: %w", err)
+	}
+	recorder, err := engineevent.NewRecorder(mgr, kapacity.ReplicaProfileEventComponent)
+	if err != nil {
+		return err
+	}
+	if opts.Clock == nil {
+		opts.Clock = clock.RealClock{}
+	}
+	if opts.Concurrency == 0 {
+		opts.Concurrency = 16
+	}
+	r := &Reconciler{Client: c, Live: mgr.GetAPIReader(), Recorder: recorder, Clock: opts.Clock}
+	return ctrl.NewControllerManagedBy(mgr).Named("replicaprofile").
+		For(&kapacity.ReplicaProfile{}, builder.WithPredicates(predicate.Or[client.Object](predicate.GenerationChangedPredicate{}, deletion()))).
+		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(r.profilesOfPod), builder.WithPredicates(predicate.Funcs{UpdateFunc: podChanged})).
+		Watches(&appsv1.Deployment{}, handler.EnqueueRequestsFromMapFunc(r.profilesOfWorkload), builder.WithPredicates(predicate.Funcs{UpdateFunc: workloadChanged})).
+		Watches(&appsv1.StatefulSet{}, handler.EnqueueRequestsFromMapFunc(r.profilesOfWorkload), builder.WithPredicates(predicate.Funcs{UpdateFunc: workloadChanged})).
+		Watches(&appsv1.ReplicaSet{}, handler.EnqueueRequestsFromMapFunc(r.profilesOfWorkload), builder.WithPredicates(predicate.Funcs{UpdateFunc: workloadChanged})).
+		WithOptions(controller.Options{MaxConcurrentReconciles: opts.Concurrency, NeedLeaderElection: ptr.To(true)}).
+		Complete(r)
+}
+
+func deletion() predicate.Predicate {
+	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
+		return e.ObjectOld.GetDeletionTimestamp().IsZero() != e.ObjectNew.GetDeletionTimestamp().IsZero()
+	}}
+}
+
+func (r *Reconciler) profilesOfPod(ctx context.Context, o client.Object) []reconcile.Request {
+	return r.profiles(ctx, o.GetNamespace(), target.OwnerKeys(ctx, r.Client, o))
+}
+
+func (r *Reconciler) profilesOfWorkload(ctx context.Context, o client.Object) []reconcile.Request {
+	return r.profiles(ctx, o.GetNamespace(), append(target.OwnerKeys(ctx, r.Client, o), target.ObjectKey(o)))
+}
+
+func (r *Reconciler) profiles(ctx context.Context, namespace string, keys []string) []reconcile.Request {
+	var out []reconcile.Request
+	for _, key := range keys {
+		found := &kapacity.ReplicaProfileList{}
+		// An error is a cache that is not there yet; it lists everything once it is.
+		if r.Client.List(ctx, found, client.InNamespace(namespace), client.MatchingFields{TargetIndex: key}, client.UnsafeDisableDeepCopy,
+			client.DisableReadYourWritesConsistency) != nil {
+			continue
+		}
+		for i := range found.Items {
+			out = append(out, reconcile.Request{NamespacedName: types.NamespacedName{Namespace: namespace, Name: found.Items[i].Name}})
+		}
+	}
+	return out
+}
+
+// podChanged passes what podstate looks at, and drops the rest of a pod's noise.
+func podChanged(e event.UpdateEvent) bool {
+	old, ok1 := e.ObjectOld.(*corev1.Pod)
+	pod, ok2 := e.ObjectNew.(*corev1.Pod)
+	if !ok1 || !ok2 {
+		return true
+	}
+	return old.Status.Phase != pod.Status.Phase ||
+		old.DeletionTimestamp.IsZero() != pod.DeletionTimestamp.IsZero() ||
+		old.Spec.NodeName != pod.Spec.NodeName ||
+		!equality.Semantic.DeepEqual(old.Labels, pod.Labels) ||
+		old.Annotations[corev1.PodDeletionCost] != pod.Annotations[corev1.PodDeletionCost] ||
+		!equality.Semantic.DeepEqual(old.OwnerReferences, pod.OwnerReferences) ||
+		condition(old, corev1.PodReady) != condition(pod, corev1.PodReady) ||
+		condition(old, kapacity.OnlineConditionType) != condition(pod, kapacity.OnlineConditionType)
+}
+
+func condition(pod *corev1.Pod, kind corev1.PodConditionType) corev1.ConditionStatus {
+	i := slices.IndexFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool { return c.Type == kind })
+	if i < 0 {
+		return ""
+	}
+	return pod.Status.Conditions[i].Status
+}
+
+// workloadChanged passes changes of the spec, /scale's included, and what tells a rollout's beginning and end.
+func workloadChanged(e event.UpdateEvent) bool {
+	if e.ObjectOld.GetGeneration() != e.ObjectNew.GetGeneration() || !equality.Semantic.DeepEqual(e.ObjectOld.GetOwnerReferences(), e.ObjectNew.GetOwnerReferences()) {
+		return true
+	}
+	switch o := e.ObjectNew.(type) {
+	case *appsv1.StatefulSet:
+		old := e.ObjectOld.(*appsv1.StatefulSet)
+		return old.Status.CurrentRevision != o.Status.CurrentRevision || old.Status.UpdateRevision != o.Status.UpdateRevision
+	case *appsv1.ReplicaSet:
+		return (e.ObjectOld.(*appsv1.ReplicaSet).Status.Replicas > 0) != (o.Status.Replicas > 0)
+	}
+	return false
+}
