@@ -153,6 +153,18 @@ func (c *collector) NextChange(now time.Time) time.Time {
 	return s.Next(now)
 }
 
+// Concerns returns whether a query asks for o, a *ScalingSchedule or *ClusterScalingSchedule that has changed.
+func Concerns(o client.Object) func(sample.Query) bool {
+	kind := zalando.ScalingScheduleKind
+	if _, ok := o.(*zalando.ClusterScalingSchedule); ok {
+		kind = zalando.ClusterScalingScheduleKind
+	}
+	return func(q sample.Query) bool {
+		return q.Collector == Name && q.Object.Kind == kind && q.Object.Name == o.GetName() &&
+			(kind == zalando.ClusterScalingScheduleKind || q.Namespace == o.GetNamespace())
+	}
+}
+
 // ReaderStore looks up objects of one kind through a reader that answers from memory. newObject returns an empty one.
 func ReaderStore(reader client.Reader, newObject func() client.Object) Store {
 	return readerStore{reader, newObject}

@@ -184,3 +184,34 @@ func TestReaderStoreReadsThroughAClient(t *testing.T) {
 		}
 	}
 }
+
+func TestAChangedObjectConcernsItsOwnQueries(t *testing.T) {
+	query := func(namespace, kind, name string) sample.Query {
+		r := request(kind, name)
+		r.Namespace = namespace
+		q, err := Source{}.Parse(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return q
+	}
+	foreign := query("shop", "ScalingSchedule", "sale")
+	foreign.Collector = "another"
+	for name, tt := range map[string]struct {
+		object client.Object
+		query  sample.Query
+		want   bool
+	}{
+		"its own":                     {namespaced("sale", once(1)), query("shop", "ScalingSchedule", "sale"), true},
+		"another namespace":           {namespaced("sale", once(1)), query("elsewhere", "ScalingSchedule", "sale"), false},
+		"another name":                {namespaced("sale", once(1)), query("shop", "ScalingSchedule", "other"), false},
+		"another kind":                {namespaced("sale", once(1)), query("shop", "ClusterScalingSchedule", "sale"), false},
+		"another source":              {namespaced("sale", once(1)), foreign, false},
+		"cluster-wide, any namespace": {cluster("sale", once(1)), query("elsewhere", "ClusterScalingSchedule", "sale"), true},
+		"cluster-wide, another kind":  {cluster("sale", once(1)), query("shop", "ScalingSchedule", "sale"), false},
+	} {
+		if got := Concerns(tt.object)(tt.query); got != tt.want {
+			t.Errorf("%s: %v, want %v", name, got, tt.want)
+		}
+	}
+}

@@ -197,45 +197,46 @@ func later(a, b time.Time) time.Time {
 }
 
 // Value returns what the schedules are worth at t, ramps included: the highest of them, and never less than 0.
-func (s Schedules) Value(t time.Time) int64 { return s.layout(t).value(t) }
+func (s Schedules) Value(t time.Time) int64 { return s.layout(t, 0).value(t) }
 
 // Active tells whether t lies in any window or one of its ramps.
 func (s Schedules) Active(t time.Time) bool {
-	active, _ := s.layout(t).open(t)
+	active, _ := s.layout(t, 0).open(t)
 	return active
 }
 
 // Full returns the highest value of the schedules that are active at t as it is without ramps, and never less than 0.
 func (s Schedules) Full(t time.Time) int64 {
-	_, full := s.layout(t).open(t)
+	_, full := s.layout(t, 0).open(t)
 	return full
 }
 
 // Next returns the first instant after t at which Value differs from Value(t). The zero time means never. Where nothing
-// changes for a week, or many changes in a row are hidden behind a higher schedule, the answer is an earlier instant at
-// which to ask again.
+// changes for a week, the answer is an earlier instant at which to ask again.
 func (s Schedules) Next(t time.Time) time.Time {
-	l := s.layout(t)
-	now := l.value(t)
-	return l.search(t, l.nextStep, func(at time.Time) bool { return l.value(at) != now })
+	l := s.layout(t, horizon)
+	value := l.value(t)
+	return l.search(t, func(w valued, t time.Time) time.Time { return l.nextStep(w, t, value) },
+		func(at time.Time) bool { return l.value(at) != value })
 }
 
 // NextEdge returns the first instant after t at which Active or Full differ from what they are at t, like Next.
 func (s Schedules) NextEdge(t time.Time) time.Time {
-	l := s.layout(t)
+	l := s.layout(t, horizon)
 	active, full := l.open(t)
-	return l.search(t, l.nextEdge, func(at time.Time) bool {
-		a, f := l.open(at)
-		return a != active || f != full
-	})
+	return l.search(t, func(w valued, t time.Time) time.Time { return l.nextEdge(w, t, active, full) },
+		func(at time.Time) bool {
+			a, f := l.open(at)
+			return a != active || f != full
+		})
 }
 
-// layout is the windows of all schedules around one instant.
+// layout is the windows of all schedules that touch a stretch of time.
 type layout struct {
 	windows []valued
 	ramp    time.Duration
 	steps   uint64
-	horizon time.Time // up to here the windows are complete; zero: for ever
+	until   time.Time // up to here the windows are complete; zero: for ever
 }
 
 type valued struct {
@@ -243,8 +244,10 @@ type valued struct {
 	worth int64
 }
 
-func (s Schedules) layout(t time.Time) layout {
+// layout lays out the windows that, with their ramps, touch the time from t to t + stretch.
+func (s Schedules) layout(t time.Time, stretch time.Duration) layout {
 	l := layout{ramp: s.ramp, steps: s.steps}
+	last := t.Add(stretch)
 	for _, item := range s.items {
 		if item.zone == nil {
 			l.windows = append(l.windows, valued{item.once, item.value})
@@ -253,11 +256,11 @@ func (s Schedules) layout(t time.Time) layout {
 		if item.days == [7]bool{} {
 			continue
 		}
-		l.horizon = t.Add(horizon)
+		l.until = last
 		year, month, today := t.In(item.zone).Date()
 		midnight := time.Date(year, month, today, 0, 0, 0, 0, time.UTC)
 		back := min(maxBack, int((item.duration+min(s.ramp, maxBack*day))/day)+3)
-		ahead := int(horizon/day) + min(maxAhead, int(s.ramp/day)+2)
+		ahead := int(stretch/day) + min(maxAhead, int(s.ramp/day)+2)
 		for i := -back; i <= ahead; i++ {
 			date := midnight.AddDate(0, 0, i)
 			if !item.days[date.Weekday()] {
@@ -265,7 +268,9 @@ func (s Schedules) layout(t time.Time) layout {
 			}
 			start := latest(date.Add(item.start), item.zone)
 			end := later(latest(date.Add(item.end), item.zone), start.Add(item.duration))
-			l.windows = append(l.windows, valued{span{start, end}, item.value})
+			if end.Add(s.ramp).After(t) && !start.Add(-s.ramp).After(last) {
+				l.windows = append(l.windows, valued{span{start, end}, item.value})
+			}
 		}
 	}
 	return l
@@ -314,9 +319,10 @@ func (l layout) open(t time.Time) (active bool, full int64) {
 	return active, full
 }
 
-// search tries the candidates that next yields after t, in order, until one passes.
+// search tries the candidates that next yields after t, in order, until one passes. Several windows that are worth the same
+// hide each other; after many of them the answer is early.
 func (l layout) search(t time.Time, next func(valued, time.Time) time.Time, passes func(time.Time) bool) time.Time {
-	const tries = 64
+	const tries = 32
 	at := t
 	for range tries {
 		var first time.Time
@@ -325,8 +331,8 @@ func (l layout) search(t time.Time, next func(valued, time.Time) time.Time, pass
 				first = c
 			}
 		}
-		if !l.horizon.IsZero() && (first.IsZero() || first.After(l.horizon)) {
-			return l.horizon
+		if !l.until.IsZero() && (first.IsZero() || first.After(l.until)) {
+			return l.until
 		}
 		at = first
 		if at.IsZero() || passes(at) {
@@ -336,33 +342,34 @@ func (l layout) search(t time.Time, next func(valued, time.Time) time.Time, pass
 	return at
 }
 
-func (l layout) nextEdge(w valued, t time.Time) time.Time {
-	if from := w.start.Add(-l.ramp); t.Before(from) {
-		return from
-	}
-	if to := w.end.Add(l.ramp); t.Before(to) {
-		return to
-	}
-	return time.Time{}
-}
-
-// nextStep returns when the worth of this one window changes after t. Upwards, step k begins k/steps of the ramp after the
-// ramp began; downwards, it ends just after k/steps of the ramp are left.
-func (l layout) nextStep(w valued, t time.Time) time.Time {
-	if w.worth <= 0 {
-		return time.Time{}
-	}
-	worth, value := uint64(w.worth), uint64(l.worth(w, t))
-	part := func(step uint64) time.Duration { return time.Duration(mulDivUp(step, uint64(l.ramp), l.steps)) }
+// nextEdge returns when the window, by opening or closing after t, may change the state of all.
+func (l layout) nextEdge(w valued, t time.Time, active bool, full int64) time.Time {
+	from, to := w.start.Add(-l.ramp), w.end.Add(l.ramp)
 	switch {
-	case t.Before(w.start):
-		return w.start.Add(part(mulDivUp(value+1, l.steps, worth)) - l.ramp)
-	case l.ramp == 0 && t.Before(w.end):
-		return w.end
-	case value > 0:
-		return w.end.Add(l.ramp - part(mulDivUp(value, l.steps, worth)) + 1)
+	case t.Before(from) && (!active || w.worth > full):
+		return from
+	case !t.Before(from) && t.Before(to) && max(w.worth, 0) == full:
+		return to
 	default:
 		return time.Time{}
+	}
+}
+
+// nextStep returns when the window may change the value of all after t: by rising above it, or by falling from it. Upwards,
+// step k begins k/steps of the ramp after the ramp began; downwards, it ends just after k/steps of the ramp are left.
+func (l layout) nextStep(w valued, t time.Time, value int64) time.Time {
+	part := func(worth int64) time.Duration { // of the ramp, until the window is worth so much
+		return time.Duration(mulDivUp(mulDivUp(uint64(worth), l.steps, uint64(w.worth)), uint64(l.ramp), l.steps))
+	}
+	switch {
+	case t.Before(w.start) && w.worth > value:
+		return w.start.Add(part(value+1) - l.ramp)
+	case t.Before(w.start) || value == 0 || l.worth(w, t) != value:
+		return time.Time{}
+	case l.ramp == 0:
+		return w.end
+	default:
+		return w.end.Add(l.ramp - part(value) + 1)
 	}
 }
 
