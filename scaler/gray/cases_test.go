@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
 )
 
 // zero is second 0 of every case.
@@ -19,7 +20,7 @@ func seconds(t time.Time) float64 { return t.Sub(zero).Seconds() }
 
 // world carries out decisions: a ReplicaProfile, a workload that applies it after a delay, and a status that holds the run as JSON.
 type world struct {
-	t   testing.TB
+	t   rapid.TB
 	now time.Time
 	in  Inputs
 	run []byte
@@ -33,14 +34,14 @@ type world struct {
 	log []string
 }
 
-func newWorld(t testing.TB, live int32) *world {
+func newWorld(t rapid.TB, live int32) *world {
 	w := &world{t: t, now: zero, actual: Profile{Online: live}}
 	w.store(Run{})
 	return w
 }
 
 // settled makes a world whose profile was applied long ago.
-func settled(t testing.TB, online int32) *world {
+func settled(t rapid.TB, online int32) *world {
 	w := newWorld(t, online)
 	w.in.Profile = &Profile{Online: online}
 	w.in.Observed.Applied, w.in.Observed.AppliedAt = true, at(-3600)
