@@ -164,3 +164,13 @@ func newPKI(dir string) (*pki, error) {
 }
 
 func (p *pki) file(name string) string { return filepath.Join(p.dir, name) }
+
+// SelfSigned returns a key and a certificate that is its own authority, as PEM, for a server with these names and addresses.
+func SelfSigned(hosts ...string) (key, cert []byte, err error) {
+	ca, err := newAuthority(hosts[0])
+	if err != nil {
+		return nil, nil, err
+	}
+	pair, err := ca.issue(hosts[0], nil, hosts...)
+	return pair.key, append(pair.cert, ca.certPEM...), err
+}
