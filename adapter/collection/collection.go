@@ -117,13 +117,12 @@ func New(o Options) *Scheduler {
 	return s
 }
 
-// Add begins to collect the query, at once. The store must accept its results already.
+// Add begins to collect the query, at once. The store must accept its results already. A query that cannot be opened is
+// collected like one whose source fails.
 func (s *Scheduler) Add(q sample.Query) {
 	collector, err := s.open(q)
 	if err != nil {
-		s.Insert(sample.Result{Query: q, Taken: s.Clock.Now(), Err: err})
-		s.report(q, 0, err)
-		return
+		collector = broken{err}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -441,6 +440,11 @@ func (s *Scheduler) open(q sample.Query) (collectors.Collector, error) {
 	}
 	return collector, nil
 }
+
+// broken stands for a collector that could not be opened.
+type broken struct{ err error }
+
+func (b broken) Collect(context.Context) ([]sample.Point, error) { return nil, b.err }
 
 // dueHeap orders jobs by their instants.
 type dueHeap []*job

@@ -267,7 +267,7 @@ func TestOutcomesAreReportedAndCounted(t *testing.T) {
 	err := testutil.GatherAndCompare(registry, strings.NewReader(`
 # HELP kubetide_collections_total Collections that have ended. Labeled by collector and result (success, partial, no_data, timeout, panic, error).
 # TYPE kubetide_collections_total counter
-kubetide_collections_total{collector="fake",result="error"} 1
+kubetide_collections_total{collector="fake",result="error"} 2
 kubetide_collections_total{collector="fake",result="no_data"} 1
 kubetide_collections_total{collector="fake",result="panic"} 1
 kubetide_collections_total{collector="fake",result="partial"} 1
@@ -275,7 +275,7 @@ kubetide_collections_total{collector="fake",result="success"} 1
 kubetide_collections_total{collector="fake",result="timeout"} 1
 # HELP kubetide_queries Distinct queries that are collected. Labeled by collector.
 # TYPE kubetide_queries gauge
-kubetide_queries{collector="fake"} 6
+kubetide_queries{collector="fake"} 7
 `), "kubetide_collections_total", "kubetide_queries")
 	if err != nil {
 		t.Error(err)

@@ -1,0 +1,196 @@
+package discovery
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/prometheus/client_golang/prometheus"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/klog/v2"
+
+	"github.com/kubetide/kubetide/adapter/annotations"
+	"github.com/kubetide/kubetide/internal/sample"
+)
+
+// Reasons of the Events on an HPA.
+const (
+	// ReasonCannotBuild is kube-metrics-adapter's for a metric that cannot be read from the HPA.
+	ReasonCannotBuild = "CreateNewMetricsCollector"
+	// ReasonConfig is for annotations that change nothing; the metric is collected all the same.
+	ReasonConfig = "MetricConfigIgnored"
+	// ReasonConflict is for a metric that an older HPA asks for with other settings.
+	ReasonConflict = "MetricConflict"
+	// ReasonFailed is for a metric that cannot be collected.
+	ReasonFailed = "MetricCollectionFailed"
+	// ReasonRecovered ends ReasonFailed.
+	ReasonRecovered = "MetricCollectionRecovered"
+)
+
+const (
+	// maxCauses is how many different causes are told of a metric that goes on failing.
+	maxCauses = 8
+	// quiet is the time after which a cause is told again if the metric was well meanwhile.
+	quiet = 10 * time.Minute
+)
+
+// topic is what has been told about the collection of one metric of one HPA.
+type topic struct {
+	failing bool
+	told    bool                 // a failure was told, and no recovery since
+	causes  map[string]time.Time // by their outline, when they were told
+}
+
+// subject is what an Event is about; a newer Event about it replaces one that could not be told yet.
+type subject struct {
+	object *object
+	series sample.Series
+	what   string
+}
+
+type event struct {
+	subject
+	kind, reason, text string
+}
+
+// tell writes the Event, or keeps it until this process may. d.mu is held.
+func (d *Discovery) tell(e event) {
+	d.Log.Info(e.text, "reason", e.reason, "horizontalPodAutoscaler", klog.KRef(e.object.key.Namespace, e.object.key.Name))
+	if !d.mayTell {
+		if e.reason == ReasonRecovered {
+			delete(d.backlog, e.subject)
+		} else {
+			d.backlog[e.subject] = e
+		}
+		return
+	}
+	d.Recorder.Event(e.object.reference(), e.kind, e.reason, trim(e.text))
+}
+
+// problems tells what is new among the HPA's problems.
+func (d *Discovery) problems(o *object, problems []annotations.Problem) {
+	texts := map[string]bool{}
+	o.fatal = map[string]bool{}
+	for _, p := range problems {
+		if p.Foreign && d.DisregardForeign {
+			continue
+		}
+		if p.Fatal {
+			o.fatal[p.Metric] = true
+		}
+		text := fmt.Sprintf("HPA %s: %s", o.key, p)
+		texts[text] = true
+		if o.problems[text] {
+			continue
+		}
+		reason := ReasonConfig
+		if p.Fatal {
+			reason = ReasonCannotBuild
+		}
+		d.tell(event{subject{object: o, what: text}, corev1.EventTypeWarning, reason, text})
+	}
+	for text := range o.problems {
+		if !texts[text] {
+			delete(d.backlog, subject{object: o, what: text})
+		}
+	}
+	o.problems = texts
+}
+
+// Report is told the outcome of each collection. A cause is told once for each HPA that asks, and its end once.
+func (d *Discovery) Report(q sample.Query, points int, err error) {
+	series := q.Series()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.served[series] != q {
+		return
+	}
+	for _, c := range d.claims[series] {
+		t := c.object.topics[series]
+		if err == nil {
+			if t != nil && (t.failing || t.told) {
+				d.recovered(c.object, series, t)
+			}
+			continue
+		}
+		if t == nil {
+			t = &topic{causes: map[string]time.Time{}}
+			c.object.topics[series] = t
+		}
+		d.failed(c.object, q, t, points, err)
+	}
+}
+
+func (d *Discovery) failed(o *object, q sample.Query, t *topic, points int, err error) {
+	now := d.Clock.Now()
+	t.failing = points == 0
+	if !t.told {
+		maps.DeleteFunc(t.causes, func(_ string, at time.Time) bool { return now.Sub(at) >= quiet })
+	}
+	cause := outline(err.Error())
+	if _, known := t.causes[cause]; known || len(t.causes) >= maxCauses {
+		return
+	}
+	t.causes[cause], t.told = now, true
+	what := "cannot be collected"
+	if points > 0 {
+		what = fmt.Sprintf("was collected from %d pods, but not from all", points)
+	}
+	d.tell(event{subject{o, q.Series(), "collection"}, corev1.EventTypeWarning, ReasonFailed,
+		fmt.Sprintf("HPA %s: %s metric %q %s (collector %q): %v", o.key, q.Kind, q.Metric, what, q.Collector, err)})
+}
+
+func (d *Discovery) recovered(o *object, series sample.Series, t *topic) {
+	t.failing = false
+	if t.told {
+		t.told = false
+		d.tell(event{subject{o, series, "collection"}, corev1.EventTypeNormal, ReasonRecovered,
+			fmt.Sprintf("HPA %s: %s metric %q is collected again", o.key, series.Kind, series.Metric)})
+	}
+}
+
+// outline makes texts equal that differ in numbers, addresses and pods' names only, so that a failure which names another
+// pod each time is told once.
+func outline(text string) string {
+	words := strings.FieldsFunc(text, func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) })
+	for i, w := range words {
+		if strings.ContainsFunc(w, unicode.IsDigit) {
+			words[i] = "#"
+		}
+	}
+	words = slices.CompactFunc(words, func(a, b string) bool { return a == "#" && b == "#" })
+	if len(words) > 40 {
+		words = words[:40]
+	}
+	return strings.Join(words, " ")
+}
+
+var (
+	failingDesc = prometheus.NewDesc("kubetide_metric_failing",
+		"1 for a metric that cannot be read or collected; absent while all is well. Labeled by namespace, hpa and metric.", []string{"namespace", "hpa", "metric"}, nil)
+	hpasDesc = prometheus.NewDesc("kubetide_hpas", "HPAs that are watched.", nil, nil)
+)
+
+// Describe implements prometheus.Collector.
+func (d *Discovery) Describe(out chan<- *prometheus.Desc) { out <- failingDesc; out <- hpasDesc }
+
+// Collect implements prometheus.Collector.
+func (d *Discovery) Collect(out chan<- prometheus.Metric) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	out <- prometheus.MustNewConstMetric(hpasDesc, prometheus.GaugeValue, float64(len(d.objects)))
+	for _, o := range d.objects {
+		failing := maps.Clone(o.fatal)
+		for series, t := range o.topics {
+			if t.failing {
+				failing[series.Metric] = true
+			}
+		}
+		for metric := range failing {
+			out <- prometheus.MustNewConstMetric(failingDesc, prometheus.GaugeValue, 1, o.key.Namespace, o.key.Name, strings.ToValidUTF8(metric, "?"))
+		}
+	}
+}
