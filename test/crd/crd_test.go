@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -45,16 +46,17 @@ type server struct {
 	revalidate func(ctx context.Context, obj, old runtime.Object) field.ErrorList
 }
 
-var servers = map[string]*server{}
-
-func TestMain(m *testing.M) {
-	if err := load(); err != nil {
+// servers reads the CRDs once, by kind. It must run inside a test: only then does `go test` know that the result depends on
+// the files.
+var servers = sync.OnceValue(func() map[string]*server {
+	out := map[string]*server{}
+	if err := load(out); err != nil {
 		panic(err)
 	}
-	os.Exit(m.Run())
-}
+	return out
+})
 
-func load() error {
+func load(servers map[string]*server) error {
 	files, err := filepath.Glob("../../deploy/crds/*.yaml")
 	if err != nil {
 		return err
@@ -110,7 +112,7 @@ func create(t *testing.T, manifest string) (*unstructured.Unstructured, field.Er
 		t.Fatal(err)
 	}
 	obj := &unstructured.Unstructured{Object: content}
-	s := servers[obj.GetKind()]
+	s := servers()[obj.GetKind()]
 	if s == nil {
 		t.Fatalf("no CRD for kind %q", obj.GetKind())
 	}
@@ -134,7 +136,7 @@ func update(old, obj *unstructured.Unstructured) field.ErrorList {
 	old.SetResourceVersion("1")
 	obj.SetResourceVersion("1")
 	ctx := genericapirequest.WithNamespace(context.Background(), obj.GetNamespace())
-	return servers[obj.GetKind()].revalidate(ctx, obj, old)
+	return servers()[obj.GetKind()].revalidate(ctx, obj, old)
 }
 
 func TestTheAPIServerAcceptsEachCRDWithTheCostOfItsRules(t *testing.T) {
@@ -146,7 +148,7 @@ func TestTheAPIServerAcceptsEachCRDWithTheCostOfItsRules(t *testing.T) {
 		"ClusterScalingSchedule":             {"clusterscalingschedules", "Cluster", "", "css", "clustersched", "clusterschedule"},
 	}
 	got := map[string][]string{}
-	for kind, s := range servers {
+	for kind, s := range servers() {
 		got[kind] = append([]string{s.crd.Spec.Names.Plural, string(s.crd.Spec.Scope), strings.Join(s.crd.Spec.Names.Categories, ",")}, s.crd.Spec.Names.ShortNames...)
 		for _, err := range crdvalidation.ValidateCustomResourceDefinition(context.Background(), s.crd) {
 			t.Errorf("%s: %v", s.file, err)
@@ -164,7 +166,7 @@ func TestTheAPIServerAcceptsEachCRDWithTheCostOfItsRules(t *testing.T) {
 }
 
 func TestEachCRDIsSmallEnoughForClientSideApply(t *testing.T) {
-	for _, s := range servers {
+	for _, s := range servers() {
 		if s.size >= maxSize {
 			t.Errorf("%s has %d bytes, want fewer than %d", s.file, s.size, maxSize)
 		}
@@ -205,7 +207,7 @@ func TestEachFieldOfOursHasADescriptionAndEachListABound(t *testing.T) {
 			walk(file, path+"{}", *s.AdditionalProperties.Schema)
 		}
 	}
-	for _, s := range servers {
+	for _, s := range servers() {
 		walk(s.file, "", *s.crd.Spec.Validation.OpenAPIV3Schema)
 	}
 	if fields < 200 {

@@ -387,7 +387,7 @@ func ruleMessages() map[string]bool {
 			walk(*s.Items.Schema)
 		}
 	}
-	for _, s := range servers {
+	for _, s := range servers() {
 		walk(*s.crd.Spec.Validation.OpenAPIV3Schema)
 	}
 	return messages
