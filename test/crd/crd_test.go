@@ -215,8 +215,7 @@ func TestEachFieldOfOursHasADescriptionAndEachListABound(t *testing.T) {
 	}
 }
 
-// newObject returns an empty object of the Go type of a kind.
-func newObject(t *testing.T, kind string) runtime.Object {
+func newScheme(t *testing.T) *runtime.Scheme {
 	t.Helper()
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{kapacityv1alpha1.AddToScheme, zalandov1.AddToScheme} {
@@ -224,6 +223,13 @@ func newObject(t *testing.T, kind string) runtime.Object {
 			t.Fatal(err)
 		}
 	}
+	return scheme
+}
+
+// newObject returns an empty object of the Go type of a kind.
+func newObject(t *testing.T, kind string) runtime.Object {
+	t.Helper()
+	scheme := newScheme(t)
 	for gvk := range scheme.AllKnownTypes() {
 		if gvk.Kind == kind {
 			obj, err := scheme.New(gvk)
