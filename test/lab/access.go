@@ -12,6 +12,7 @@ import (
 	authenticationv1 "k8s.io/api/authentication/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 	"k8s.io/utils/ptr"
 )
 
@@ -26,6 +27,16 @@ func (l *Lab) ConfigFor(ctx context.Context, namespace, serviceAccount string) (
 	config := l.AnonymousConfig()
 	config.BearerToken = answer.Status.Token
 	return config, nil
+}
+
+// KubeconfigFor writes a kubeconfig with such a token, for programs inside that take a file, and returns its path.
+func (l *Lab) KubeconfigFor(ctx context.Context, namespace, serviceAccount string) (string, error) {
+	config, err := l.ConfigFor(ctx, namespace, serviceAccount)
+	if err != nil {
+		return "", err
+	}
+	file := filepath.Join(l.dir, "kubeconfig-"+namespace+"-"+serviceAccount)
+	return file, l.writeKubeconfig(file, serviceAccount, config.Host, &clientcmdapi.AuthInfo{Token: config.BearerToken})
 }
 
 // AnonymousConfig returns a configuration that trusts the API server and tells it nothing about the caller.

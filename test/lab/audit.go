@@ -36,8 +36,8 @@ func (r Request) Writes() bool {
 
 func (l *Lab) auditLog() string { return filepath.Join(l.logDir(), "audit.jsonl") }
 
-// Audit yields every request answered at since or later, in the order of the answers. It ends at the end of the log, which
-// holds each request before its caller has the answer.
+// Audit yields every request answered at since or later, in the order of the answers. It ends at the end of the log, where a
+// request may appear a moment after its caller has the answer; a watch appears when it ends.
 func (l *Lab) Audit(since time.Time) iter.Seq2[Request, error] {
 	return func(yield func(Request, error) bool) {
 		f, err := os.Open(l.auditLog())

@@ -67,7 +67,7 @@ func (l *Lab) startControlPlane(ctx context.Context) error {
 	if err := api.await(ctx, "it is ready", get(adminHTTP, l.Config().Host+"/readyz")); err != nil {
 		return err
 	}
-	if err := l.writeKubeconfig(l.KubeconfigPath(), userAdmin, l.Config().Host); err != nil {
+	if err := l.writeKubeconfig(l.KubeconfigPath(), userAdmin, l.Config().Host, l.certificateOf(userAdmin)); err != nil {
 		return err
 	}
 
@@ -147,7 +147,7 @@ func (l *Lab) startAPIServer() (*component, error) {
 // startWith runs a component that speaks to the API server as user.
 func (l *Lab) startWith(user, name string, args ...string) (*component, error) {
 	file := filepath.Join(l.dir, "pki", name+".kubeconfig")
-	if err := l.writeKubeconfig(file, user, l.Config().Host); err != nil {
+	if err := l.writeKubeconfig(file, user, l.Config().Host, l.certificateOf(user)); err != nil {
 		return nil, err
 	}
 	if name == "kube-controller-manager" {
@@ -158,11 +158,16 @@ func (l *Lab) startWith(user, name string, args ...string) (*component, error) {
 	}, args...)...)
 }
 
-func (l *Lab) writeKubeconfig(file, user, server string) error {
+// certificateOf is how one of the lab's own users proves who it is.
+func (l *Lab) certificateOf(user string) *clientcmdapi.AuthInfo {
 	pair := l.pki.users[user]
+	return &clientcmdapi.AuthInfo{ClientCertificateData: pair.cert, ClientKeyData: pair.key}
+}
+
+func (l *Lab) writeKubeconfig(file, user, server string, auth *clientcmdapi.AuthInfo) error {
 	config := clientcmdapi.NewConfig()
 	config.Clusters["lab"] = &clientcmdapi.Cluster{Server: server, CertificateAuthorityData: l.pki.ca.certPEM}
-	config.AuthInfos[user] = &clientcmdapi.AuthInfo{ClientCertificateData: pair.cert, ClientKeyData: pair.key}
+	config.AuthInfos[user] = auth
 	config.Contexts["lab"] = &clientcmdapi.Context{Cluster: "lab", AuthInfo: user}
 	config.CurrentContext = "lab"
 	if err := clientcmd.WriteToFile(*config, file); err != nil {

@@ -60,5 +60,5 @@ func (l *Lab) OutsideKubeconfig() (string, error) {
 		return "", err
 	}
 	file := filepath.Join(l.dir, "kubeconfig-outside")
-	return file, l.writeKubeconfig(file, userAdmin, "https://"+addr)
+	return file, l.writeKubeconfig(file, userAdmin, "https://"+addr, l.certificateOf(userAdmin))
 }

@@ -33,7 +33,7 @@ func (l *Lab) startKwok() (*component, error) {
 		return nil, err
 	}
 	port := strconv.Itoa(kwokPort)
-	return l.startWith(userKwok, "kwok", "--config="+config, "--manage-all-nodes=false",
+	return l.startWith(userKwok, "kwok", "--config="+config, "--v=WARN", "--manage-all-nodes=false",
 		"--manage-nodes-with-label-selector="+nodeLabel+"="+nodeSimulated,
 		"--cidr="+simulatedCIDR, "--node-ip=127.0.0.1", "--node-port="+port, "--server-address=127.0.0.1:"+port,
 		"--node-lease-duration-seconds=40")

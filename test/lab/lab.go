@@ -244,6 +244,8 @@ func (l *Lab) Stop() {
 		}
 		if l.dir != "" && !l.keep {
 			_ = os.RemoveAll(l.dir)
+		} else if l.dir != "" {
+			l.say("stopped; its logs are in %s", l.logDir())
 		}
 		if l.lockFile != nil {
 			l.lockFile.Close()

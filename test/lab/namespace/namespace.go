@@ -160,7 +160,8 @@ func runInit() error {
 	if err := setUpNetwork(); err != nil {
 		return errRefused(err)
 	}
-	for _, name := range []string{stageEnv, insideEnv, controlEnv} { // of two equal names the first would count
+	// Of two equal names the first would count; and no proxy can be reached from inside.
+	for _, name := range []string{stageEnv, insideEnv, controlEnv, "HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy", "ALL_PROXY", "all_proxy"} {
 		os.Unsetenv(name)
 	}
 	env := append(os.Environ(), insideEnv+"="+identity(), controlEnv+"="+strconv.Itoa(controlFD))
