@@ -144,6 +144,7 @@ func TestWhatIsNoNumberIsAnError(t *testing.T) {
 		"a document too large":          {expression{path: `$`}, strings.Repeat(" ", MaxDocument) + "1", "the limit is 1048576"},
 		"a document too deep":           {expression{path: `$`}, strings.Repeat("[", 500_000), "nested deeper than 100 levels"},
 		"a document of too many values": {expression{path: `$`, aggregator: "sum"}, "[" + strings.Repeat("0,", MaxValues) + "0]", "more than 100000 values"},
+		"a path with too many matches":  {expression{path: `$[*][0,0,0]`, aggregator: "sum"}, "[" + strings.Repeat("[0],", 40_000) + "0]", "matches more than 100000 values"},
 		"a step of 0":                   {expression{path: `$[::0]`}, `[1]`, "cannot be 0"},
 		"a range between strings":       {expression{path: `$['a':]`}, `[1]`, "not a whole number"},
 	} {

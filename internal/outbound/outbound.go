@@ -83,7 +83,6 @@ func New(o Options) *Client {
 					defer cancel()
 					return dialer.DialContext(ctx, network, address)
 				},
-				DisableCompression:     true, // else the transport would inflate what it is sent
 				MaxResponseHeaderBytes: maxHeader,
 				MaxConnsPerHost:        o.MaxConnsPerHost,
 				MaxIdleConns:           maxIdle,
@@ -132,7 +131,7 @@ func (c *Client) Get(ctx context.Context, r Request) ([]byte, error) {
 		return nil, withoutURL(err)
 	}
 	request.Header.Set("Accept", "application/json")
-	request.Header.Set("Accept-Encoding", "identity")
+	request.Header.Set("Accept-Encoding", "identity") // said by us, it also keeps the transport from inflating what comes
 	request.Header.Set("User-Agent", "kubetide")
 	response, err := c.http.Do(request)
 	if err != nil {

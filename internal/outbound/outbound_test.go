@@ -234,32 +234,28 @@ func TestConnectingHasItsOwnTimeout(t *testing.T) {
 
 func TestConnectionsToOneHostAreBounded(t *testing.T) {
 	const limit = 2
-	var open, most atomic.Int32
-	var once sync.Once
-	release := make(chan struct{})
-	u := serve(t, func(http.ResponseWriter, *http.Request, <-chan struct{}) {
-		n := open.Add(1)
-		for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
-		}
-		if n == limit {
-			once.Do(func() { close(release) })
-		}
-		<-release
-		open.Add(-1)
+	arrived := make(chan struct{}, 10)
+	u := serve(t, func(_ http.ResponseWriter, _ *http.Request, done <-chan struct{}) {
+		arrived <- struct{}{}
+		<-done
 	})
 	c := client(t, Options{Policy: anywhere, MaxConnsPerHost: limit})
+	ctx, cancel := context.WithCancel(context.Background())
 	var all sync.WaitGroup
-	for range 6 {
-		all.Go(func() {
-			if _, err := c.Get(context.Background(), Request{URL: u}); err != nil {
-				t.Error(err)
-			}
-		})
+	for range limit {
+		all.Go(func() { _, _ = c.Get(ctx, Request{URL: u}) })
 	}
+	for range limit {
+		<-arrived
+	}
+	if _, err := c.Get(context.Background(), Request{URL: u, Timeout: 100 * time.Millisecond}); err == nil {
+		t.Error("a further request was answered")
+	}
+	if len(arrived) != 0 {
+		t.Error("a further request got a connection")
+	}
+	cancel()
 	all.Wait()
-	if most.Load() > limit {
-		t.Errorf("%d connections were open at once", most.Load())
-	}
 }
 
 func TestHTTPSVerifiesTheCertificate(t *testing.T) {
