@@ -15,7 +15,6 @@ import (
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
-	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
@@ -57,6 +56,7 @@ type World struct {
 	controllers []reconcile.Reconciler
 	simulating  bool
 	serial      int
+	version     int // counts the writes of everybody
 }
 
 // Events keeps what recorders are told, as "component Type Reason message".
@@ -153,14 +153,17 @@ func (w *World) Simulate(do func()) {
 
 func (w *World) write(verb string, o client.Object, sub string) error {
 	if w.simulating {
+		w.version++
 		return nil
 	}
-	what := fmt.Sprintf("%s %s%s %s", verb, strings.TrimPrefix(fmt.Sprintf("%T", o)[strings.LastIndex(fmt.Sprintf("%T", o), "."):], "."), sub, o.GetName())
+	kind := fmt.Sprintf("%T", o)
+	what := fmt.Sprintf("%s %s%s %s", verb, kind[strings.LastIndexByte(kind, '.')+1:], sub, o.GetName())
 	if w.Fail != nil {
 		if err := w.Fail(what); err != nil {
 			return err
 		}
 	}
+	w.version++
 	w.Writes = append(w.Writes, what)
 	return nil
 }
@@ -254,7 +257,7 @@ var Request = reconcile.Request{NamespacedName: types.NamespacedName{Namespace: 
 func (w *World) Settle() (next time.Time) {
 	w.T.Helper()
 	for range 100 {
-		before := w.version()
+		before := w.version
 		w.Simulate(w.play)
 		next = time.Time{}
 		for _, c := range w.controllers {
@@ -266,7 +269,7 @@ func (w *World) Settle() (next time.Time) {
 				next = at
 			}
 		}
-		if w.version() == before {
+		if w.version == before {
 			return next
 		}
 	}
@@ -287,21 +290,6 @@ func (w *World) Advance(d time.Duration) {
 	}
 	w.Clock.SetTime(end)
 	w.Settle()
-}
-
-// version changes with every write of anybody.
-func (w *World) version() string {
-	var b strings.Builder
-	for _, list := range []client.ObjectList{&corev1.PodList{}, &appsv1.DeploymentList{}, &appsv1.StatefulSetList{}, &appsv1.ReplicaSetList{},
-		&kapacity.ReplicaProfileList{}, &kapacity.IntelligentHorizontalPodAutoscalerList{}, &autoscalingv2.HorizontalPodAutoscalerList{}} {
-		w.Must(w.Client.List(w.Context(), list))
-		w.Must(each(list, func(o client.Object) { fmt.Fprintf(&b, "%s=%s ", o.GetName(), o.GetResourceVersion()) }))
-	}
-	return b.String()
-}
-
-func each(list client.ObjectList, do func(client.Object)) error {
-	return apimeta.EachListItem(list, func(o runtime.Object) error { do(o.(client.Object)); return nil })
 }
 
 // Pods returns the workload's pods, by name.
