@@ -31,6 +31,10 @@ func TestAStepCountsFromItsApplication(t *testing.T) {
 	w := down10(t)
 	w.delay = 7 * time.Second
 	w.settle()
+	w.until(at(20))
+	if held := w.load().Held; len(held) != 1 || !held[0].Since.Equal(at(17)) {
+		t.Errorf("held %v, want the four since 17", held)
+	}
 	w.until(at(1000))
 	w.expect("10: 6/4/0, 47: 2/8/0, 114: 2/0/0")
 }
@@ -203,6 +207,43 @@ func TestHeldPodsOfEarlierRunsAreLetGoAfterTwoRuns(t *testing.T) {
 	w.until(at(2000))
 	// Those cut at 10 leave at 190 = 10 + 2·2·30 + 60, the next at 220, and so on; the rest with the end of the run.
 	w.expect("10: 95/5/0, 40: 88/12/0, 70: 79/21/0, 100: 70/30/0, 130: 60/40/0, 160: 50/50/0, 190: 35/60/0, 220: 20/68/0, 250: 20/59/0, 280: 20/0/0")
+}
+
+// overAge is a world at 3/1 on the way to 2, with two more pods that an earlier run cut: they are to go at 40, before the next step.
+func overAge(t *testing.T) *world {
+	w := settled(t, 3)
+	w.in.Down = strategy(Cutoff, 50, 30, 0)
+	w.in.Profile = &Profile{Online: 2, Cutoff: 3}
+	w.actual = *w.in.Profile
+	w.store(Run{From: 3, To: 2, State: Cutoff, Percent: 50, Steps: 1, Started: at(20), LastStep: at(20),
+		Held: []Batch{{Replicas: 2, Since: at(-80)}, {Replicas: 1, Since: at(20)}}})
+	w.want(2)
+	w.now = at(30)
+	return w
+}
+
+func TestWhatIsHeldForTooLongStaysWhileItMay(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(w *world)
+		log    string
+	}{
+		"goes when its time has come":        {func(*world) {}, "40: 2/1/0, 50: 2/0/0"},
+		"not while scaling down is disabled": {func(w *world) { w.in.DownDisabled = true }, ""},
+		"not while a cut pod is still ready": {func(w *world) { w.unready = at(45) }, "45: 2/1/0, 50: 2/0/0"},
+		"not while a step waits to be applied": {func(w *world) {
+			w.in.Observed.Applied = false
+			w.run = []byte(strings.Replace(string(w.run), `"lastStep"`, `"pendingSince":"2026-01-01T00:00:20Z","lastStep"`, 1))
+		}, ""},
+		"at once when nobody looked at that time": {func(w *world) { w.now = at(44) }, "44: 2/1/0, 50: 2/0/0"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := overAge(t)
+			c.change(w)
+			w.settle()
+			w.until(at(290))
+			w.expect(c.log)
+		})
+	}
 }
 
 func TestTheWordsOfADecision(t *testing.T) {
