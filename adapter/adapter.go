@@ -1,0 +1,282 @@
+// Package adapter joins the parts of the metrics adapter: what HPAs ask for (discovery), asking the sources
+// (collection), the answers (store) and the APIs that serve them (metricsapi). It owns the informers that these parts and
+// the collectors read from; the collectors themselves are registered by the caller.
+package adapter
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-logr/logr"
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apiserver/pkg/server/dynamiccertificates"
+	"k8s.io/client-go/informers"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/kubernetes/scheme"
+	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/cache"
+	"k8s.io/client-go/tools/record"
+	"k8s.io/utils/clock"
+	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
+
+	"github.com/kubetide/kubetide/adapter/collection"
+	"github.com/kubetide/kubetide/adapter/discovery"
+	"github.com/kubetide/kubetide/adapter/metricsapi"
+	"github.com/kubetide/kubetide/adapter/store"
+	"github.com/kubetide/kubetide/collectors"
+	"github.com/kubetide/kubetide/internal/sample"
+)
+
+const (
+	// DefaultInterval is kube-metrics-adapter's interval for metrics that name none.
+	DefaultInterval = time.Minute
+	// DefaultMaxAge is the greatest age of a value that is served, whatever its interval.
+	DefaultMaxAge = 15 * time.Minute
+	// DefaultWarmUp is how long readiness waits for the first collections.
+	DefaultWarmUp = 15 * time.Second
+)
+
+// Options are what an Adapter needs.
+type Options struct {
+	// Config reaches the API server.
+	Config *rest.Config
+	// Kubeconfig is the file for delegated authentication and authorization; empty in a cluster.
+	Kubeconfig string
+
+	// DefaultInterval, MaxAge and WarmUp are the constants of these names if 0.
+	DefaultInterval, MaxAge, WarmUp time.Duration
+	// DisregardIncompatibleHPAs says nothing about metrics that may be another adapter's.
+	DisregardIncompatibleHPAs bool
+
+	// CustomMetrics and ExternalMetrics install the API groups; with neither there is no server.
+	CustomMetrics, ExternalMetrics bool
+	// BindAddress (all if nil) and SecurePort are where the APIs listen; Listener is used instead if not nil.
+	BindAddress net.IP
+	SecurePort  int
+	Listener    net.Listener
+	// Certificate is the serving certificate; it may change at any time.
+	Certificate dynamiccertificates.CertKeyContentProvider
+	// Version is shown in the OpenAPI documents.
+	Version string
+
+	// Elected is closed when this process may write Events; nil if it may at once.
+	Elected <-chan struct{}
+	// Registerer takes the metrics; none if nil.
+	Registerer prometheus.Registerer
+	Log        logr.Logger
+	// Clock is the real one if nil.
+	Clock clock.Clock
+}
+
+// Adapter is one replica of the metrics adapter.
+type Adapter struct {
+	options   Options
+	registry  *collectors.Registry
+	store     *store.Store
+	scheduler *collection.Scheduler
+	discovery *discovery.Discovery
+	server    *metricsapi.Server
+
+	workloads informers.SharedInformerFactory // pods and the kinds with a known scale
+	hpas      informers.SharedInformerFactory
+	hpasSeen  cache.ResourceEventHandlerRegistration
+	events    record.EventBroadcaster
+	pods      *pods
+	scales    *scales
+
+	ready atomic.Bool
+
+	mu     sync.Mutex
+	demand map[sample.Query]*demand
+}
+
+// demand is who wants a query: HPAs, through discovery, and others. An answer is served only for HPAs.
+type demand struct {
+	served bool
+	others int
+}
+
+// New opens the port of the metrics APIs and prepares everything; nothing is collected or served before Run.
+func New(o Options) (*Adapter, error) {
+	if o.Clock == nil {
+		o.Clock = clock.RealClock{}
+	}
+	for value, standard := range map[*time.Duration]time.Duration{
+		&o.DefaultInterval: DefaultInterval, &o.MaxAge: DefaultMaxAge, &o.WarmUp: DefaultWarmUp} {
+		if *value == 0 {
+			*value = standard
+		}
+	}
+	client, err := kubernetes.NewForConfig(o.Config)
+	if err != nil {
+		return nil, fmt.Errorf("adapter: %w", err)
+	}
+	httpClient, err := rest.HTTPClientFor(o.Config)
+	if err != nil {
+		return nil, fmt.Errorf("adapter: %w", err)
+	}
+	mapper, err := apiutil.NewDynamicRESTMapper(o.Config, httpClient)
+	if err != nil {
+		return nil, fmt.Errorf("adapter: %w", err)
+	}
+	getter, err := scaleGetter(o.Config, client, mapper)
+	if err != nil {
+		return nil, fmt.Errorf("adapter: %w", err)
+	}
+	return build(o, client, mapper, getter)
+}
+
+func build(o Options, client kubernetes.Interface, mapper meta.RESTMapper, getter getScale) (*Adapter, error) {
+	a := &Adapter{
+		options: o, registry: collectors.NewRegistry(), store: store.New(o.Clock, o.MaxAge), demand: map[sample.Query]*demand{},
+		workloads: informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithTransform(slim)),
+		hpas:      informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithTransform(slim)),
+		events:    record.NewBroadcaster(),
+	}
+	a.events.StartRecordingToSink(&typedcorev1.EventSinkImpl{Interface: client.CoreV1().Events("")})
+	a.pods = &pods{lister: a.workloads.Core().V1().Pods().Lister()}
+	a.scales = newScales(a.workloads.Apps().V1(), mapper, getter, o.Clock)
+	a.scheduler = collection.New(collection.Options{
+		Registry: a.registry, Scales: a.scales, Insert: a.store.Insert, Clock: o.Clock, Registerer: o.Registerer, Log: o.Log.WithName("collection"),
+		Report: func(q sample.Query, points int, err error) { a.discovery.Report(q, points, err) },
+	})
+	a.discovery = discovery.New(discovery.Options{
+		Registry: a.registry, DefaultInterval: o.DefaultInterval, DisregardForeign: o.DisregardIncompatibleHPAs,
+		Add: a.serve, Remove: a.unserve, Clock: o.Clock, Registerer: o.Registerer, Elected: o.Elected, Log: o.Log.WithName("discovery"),
+		Recorder: a.events.NewRecorder(scheme.Scheme, corev1.EventSource{Component: "kubetide"}),
+	})
+	if o.Registerer != nil {
+		o.Registerer.MustRegister(&sampleMetrics{store: a.store, clock: o.Clock})
+	}
+	_, err := a.workloads.Core().V1().Pods().Informer().AddEventHandler(cache.ResourceEventHandlerFuncs{DeleteFunc: a.podGone})
+	if err != nil {
+		return nil, fmt.Errorf("adapter: %w", err)
+	}
+	if a.hpasSeen, err = a.hpas.Autoscaling().V2().HorizontalPodAutoscalers().Informer().AddEventHandler(a.discovery.Handler()); err != nil {
+		return nil, fmt.Errorf("adapter: %w", err)
+	}
+	if o.CustomMetrics || o.ExternalMetrics {
+		a.server, err = metricsapi.NewServer(metricsapi.ServerOptions{
+			Provider: metricsapi.NewProvider(a.store, mapper), Custom: o.CustomMetrics, External: o.ExternalMetrics,
+			Kubeconfig: o.Kubeconfig, BindAddress: o.BindAddress, Port: o.SecurePort, Listener: o.Listener,
+			Certificate: o.Certificate, Version: o.Version, Ready: a.Ready,
+		})
+		if err != nil {
+			return nil, fmt.Errorf("adapter: %w", err)
+		}
+	}
+	return a, nil
+}
+
+// Registry takes the collectors. It must be filled before Run.
+func (a *Adapter) Registry() *collectors.Registry { return a.registry }
+
+// Pods lists the cluster's pods from memory.
+func (a *Adapter) Pods() collectors.Pods { return a.pods }
+
+// Scales reads the scale of any workload.
+func (a *Adapter) Scales() collectors.Scales { return a.scales }
+
+// Reader gives the answers, also those that the metrics APIs do not serve.
+func (a *Adapter) Reader() sample.Reader { return a.store }
+
+// Recollect collects the queries that match now: something has changed that their answers depend on.
+func (a *Adapter) Recollect(match func(sample.Query) bool) { a.scheduler.Recollect(match) }
+
+// Address is where the metrics APIs listen; nil if there are none.
+func (a *Adapter) Address() net.Addr {
+	if a.server == nil {
+		return nil
+	}
+	return a.server.Address()
+}
+
+// Ready says whether all HPAs are known and their metrics have been collected once, or were given time enough.
+func (a *Adapter) Ready() error {
+	if !a.ready.Load() {
+		return errors.New("the first collections are still running")
+	}
+	return nil
+}
+
+// Healthy says whether metrics are being collected.
+func (a *Adapter) Healthy() error { return a.scheduler.Healthy() }
+
+// Want collects a query for somebody who is no HPA, until release is called.
+func (a *Adapter) Want(q sample.Query) (release func()) {
+	a.change(q, func(d *demand) { d.others++ })
+	return sync.OnceFunc(func() { a.change(q, func(d *demand) { d.others-- }) })
+}
+
+func (a *Adapter) serve(q sample.Query)   { a.change(q, func(d *demand) { d.served = true }) }
+func (a *Adapter) unserve(q sample.Query) { a.change(q, func(d *demand) { d.served = false }) }
+
+func (a *Adapter) change(q sample.Query, change func(*demand)) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	d := a.demand[q]
+	if d == nil {
+		d = &demand{}
+		a.demand[q] = d
+	}
+	change(d)
+	if !d.served && d.others == 0 {
+		delete(a.demand, q)
+		a.store.Forget(q)
+		a.scheduler.Remove(q)
+		return
+	}
+	a.store.Add(q, d.served)
+	a.scheduler.Add(q)
+}
+
+func (a *Adapter) podGone(obj any) {
+	if gone, ok := obj.(cache.DeletedFinalStateUnknown); ok {
+		obj = gone.Obj
+	}
+	if pod, ok := obj.(*corev1.Pod); ok {
+		a.store.ForgetPod(pod.Namespace, pod.UID)
+	}
+}
+
+// Run collects and serves until ctx ends or something cannot go on. Informers of the caller that collectors read from must
+// have synced before, or first collections fail that need not.
+func (a *Adapter) Run(ctx context.Context) error {
+	defer a.events.Shutdown()
+	group, ctx := errgroup.WithContext(ctx)
+	defer a.workloads.Shutdown()
+	defer a.hpas.Shutdown()
+	if a.server != nil {
+		group.Go(func() error { return a.server.Run(ctx) })
+	}
+	group.Go(func() error { a.scheduler.Run(ctx); return nil })
+	group.Go(func() error { a.discovery.Run(ctx); return nil })
+	group.Go(func() error { return a.warmUp(ctx) })
+	return group.Wait()
+}
+
+// warmUp starts the informers in the order in which they need each other, and waits until the adapter is ready.
+func (a *Adapter) warmUp(ctx context.Context) error {
+	a.workloads.Start(ctx.Done())
+	a.workloads.WaitForCacheSync(ctx.Done())
+	a.hpas.Start(ctx.Done())
+	if !cache.WaitForCacheSync(ctx.Done(), a.hpasSeen.HasSynced) {
+		return nil // ctx has ended
+	}
+	enough, cancel := context.WithTimeout(ctx, a.options.WarmUp)
+	defer cancel()
+	if err := a.scheduler.Warm(enough); err != nil && ctx.Err() == nil {
+		a.options.Log.Info("Becoming ready without all metrics", "cause", err.Error())
+	}
+	a.ready.Store(true)
+	return nil
+}
