@@ -300,9 +300,13 @@ func (d *decider) protect(total int32) {
 		if isCondemned(i) {
 			p.DeletionCost = DeletionCost
 			goes = append(goes, p)
-		} else if stays = append(stays, p); p.DeletionCost == DeletionCost {
-			stays[len(stays)-1].DeletionCost = 0 // about to be cleared
+			continue
 		}
+		if p.DeletionCost == DeletionCost {
+			p.DeletionCost = 0 // about to be cleared
+		}
+		p.Ready = p.Ready && d.target[i] == Online // or about to be cut
+		stays = append(stays, p)
 	}
 	if len(goes) == 0 || len(stays) == 0 {
 		return

@@ -181,7 +181,8 @@ func TestPlans(t *testing.T) {
 			"online 1,0; wait: pods of 2 ReplicaSets are there; frozen: pods of 2 ReplicaSets are there"},
 		"two ReplicaSets without held pods":            {rs, Counts{Online: 3}, with(pods(5), func(p *Pod) { p.Owner = "rs-2" }, 4), "scale 3"},
 		"a replaced cut pod: the new one is cut":       {rs, Counts{Online: 3, Cutoff: 2}, with(with(pods(5), is(Cutoff), 0), unready, 2), "cut 2"},
-		"going on while cutting: what goes is cut too": {rs, Counts{Online: 2, Cutoff: 2}, pods(5), "cut 0,1,2; costs 0; scale 4"},
+		"going while others are cut: what goes is cut too, and must be unready before": {rs, Counts{Online: 2, Cutoff: 2}, pods(5),
+			"cut 0,1,2; wait: pod web-1 (not ready) would be removed before pod web-0 (ready)"},
 		"held longer goes first":                       {rs, Counts{Online: 2, Cutoff: 2}, with(pods(5), is(Cutoff), 3, 4), "cut 0; costs 3; scale 4"},
 
 		"a pod without the gate is not cut, others are":   {rs, Counts{Online: 3, Cutoff: 2}, with(pods(5), gateless, 0, 1), "cut 2,3"},
