@@ -43,6 +43,7 @@ func TestValueFollowsTheWindows(t *testing.T) {
 		"outside, there is no data":          {office(), "2026-11-20T19:00:00Z", 0, true, "2026-11-23T07:00:00Z"},
 		"outside, the default":               {withDefault, "2026-11-20T19:00:00Z", 2000, false, "2026-11-23T07:00:00Z"},
 		"inside, not the default":            {withDefault, "2026-11-20T07:00:00Z", 6000, false, "2026-11-20T11:00:00Z"},
+		"inside two, the first is higher":    {sample.Settings{"start": "0 8 * * *", "end": "0 20 * * *", "value": "9", "start.1": "0 9 * * *", "end.1": "0 20 * * *", "value.1": "6"}, "2026-11-20T10:00:00Z", 9000, false, "2026-11-20T20:00:00Z"},
 		"UTC if no zone is named":            {sample.Settings{"start": "0 8 * * *", "end": "0 20 * * *", "value": "0"}, "2026-11-20T08:00:00Z", 0, false, "2026-11-20T20:00:00Z"},
 		"a suffixed window has its own zone": {sample.Settings{"start.7": "0 8 * * *", "end.7": "0 20 * * *", "value.7": "1", "timezone.7": "Asia/Tokyo"}, "2026-11-19T23:00:00Z", 1000, false, "2026-11-20T11:00:00Z"},
 	}

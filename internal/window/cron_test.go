@@ -54,6 +54,7 @@ func TestCronRuleIsOpenFromItsStartToItsEnd(t *testing.T) {
 		"a leap day, over a century without one":          {"0 0 29 2 *", "0 0 1 3 *", "UTC", "2104-02-29T12:00:00Z", "2104-03-01T00:00:00Z"},
 		"ends that outnumber starts leave it open":        {"0 9 * * 1", "0 17 * * *", "UTC", "2024-05-01T03:00:00Z", "2024-05-01T17:00:00Z"},
 		"periods count from the epoch":                    {"@every 2h", "@every 1h", "UTC", "2024-05-01T00:30:00Z", "2024-05-01T01:00:00Z"},
+		"periods, before the epoch":                       {"@every 2h", "@every 1h", "UTC", "1969-12-31T22:30:00Z", "1969-12-31T23:00:00Z"},
 		"periods count from the epoch, second half":       {"@every 2h", "@every 1h", "UTC", "2024-05-01T01:00:00Z", ""},
 		"descriptors and question marks":                  {"@daily", "0 6 ? * *", "UTC", "2024-05-01T05:00:00Z", "2024-05-01T06:00:00Z"},
 		"names of months and days":                        {"0 9 * jan MON", "0 17 * JAN mon", "UTC", "2024-01-01T10:00:00Z", "2024-01-01T17:00:00Z"},
@@ -91,6 +92,16 @@ func TestNextWakesAtStartsAndEnds(t *testing.T) {
 		if !now.Equal(at(t, want)) {
 			t.Fatalf("next = %v, want %s", now.UTC(), want)
 		}
+	}
+}
+
+func TestALeapDayIsFoundOverACenturyWithoutOne(t *testing.T) {
+	r, err := ParseRule("0 0 29 2 *", "0 0 29 2 *", "UTC")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := r.Next(at(t, "2096-02-29T00:00:00Z")), at(t, "2104-02-29T00:00:00Z"); !got.Equal(want) {
+		t.Errorf("next = %v, want %v", got, want)
 	}
 }
 

@@ -70,11 +70,10 @@ const (
 	day        = 24 * time.Hour
 	// horizon is how far ahead the windows of repeating schedules are complete: every enabled weekday comes up once.
 	horizon = 7 * day
-	// A window longer than eight days never closes, because it begins anew every week. So of the windows that matter, the
-	// last to close began at most 8 + 8 days ago and the next to open begins within 8 days, however long the ramps are.
-	maxBack  = 17
-	maxAhead = 9
-	maxOpen  = 10 * day
+	// Of the windows of one schedule, only the last to begin and the next to begin matter at an instant: the last one is
+	// open, or was the last to close. Both are within a week, and a day for daylight saving, however long they and their
+	// ramps are.
+	within = 8
 )
 
 var hhmm = regexp.MustCompile(`^(?:[01][0-9]|2[0-3]):[0-5][0-9]$`)
@@ -161,7 +160,6 @@ func (s *schedule) setPeriod(p zalando.SchedulePeriod, zone *time.Location) (fie
 			return "timezone", fmt.Errorf("%w: %w", ErrInvalidScheduleTimezone, err)
 		}
 	}
-	s.duration = min(s.duration, maxOpen)
 	return "", nil
 }
 
@@ -259,8 +257,8 @@ func (s Schedules) layout(t time.Time, stretch time.Duration) layout {
 		l.until = last
 		year, month, today := t.In(item.zone).Date()
 		midnight := time.Date(year, month, today, 0, 0, 0, 0, time.UTC)
-		back := min(maxBack, int((item.duration+min(s.ramp, maxBack*day))/day)+3)
-		ahead := int(stretch/day) + min(maxAhead, int(s.ramp/day)+2)
+		back := min(within, int(item.duration/day)+int(s.ramp/day)+3)
+		ahead := min(within, int(s.ramp/day)+2) + int(stretch/day)
 		for i := -back; i <= ahead; i++ {
 			date := midnight.AddDate(0, 0, i)
 			if !item.days[date.Weekday()] {

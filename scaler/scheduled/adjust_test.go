@@ -28,6 +28,7 @@ func TestAdjustClosesTheGapThatTheToleranceLeaves(t *testing.T) {
 		"exactly at the tolerance the HPA is still": {100, []Metric{metric(1100, 10_000)}, ten, 110},
 		"never down":                                {101, []Metric{metric(1000, 10_000)}, ten, 101},
 		"never from zero":                           {0, []Metric{metric(1000, 10_000)}, ten, 0},
+		"never from an impossible count":            {-1, []Metric{metric(1000, 10_000)}, ten, -1},
 		"no schedule is active":                     {1, []Metric{metric(0, 10_000)}, ten, 1},
 		"at most to the maximum":                    {95, []Metric{metric(1000, 10_000)}, Limits{MaxReplicas: 98, Up: 0.1, Down: 0.1}, 98},
 		"already at the maximum":                    {98, []Metric{metric(1000, 10_000)}, Limits{MaxReplicas: 98, Up: 0.1, Down: 0.1}, 98},
