@@ -192,7 +192,13 @@ func (c component) build(ctx context.Context, report *reporter, source, dir, ver
 // outdated counts the packages that have to be compiled; it downloads the modules first.
 func (c component) outdated(ctx context.Context, report *reporter, what, source string, packages []string) (int, error) {
 	count, downloads := 0, 0
-	say := func() { report.update(fmt.Sprintf("preparing %s: %d modules downloaded", what, downloads)) }
+	say := func() {
+		text := fmt.Sprintf("counting what has to be compiled for %s", what)
+		if downloads > 0 {
+			text = fmt.Sprintf("downloading modules for %s: %d so far", what, downloads)
+		}
+		report.update(text)
+	}
 	err := c.stream(ctx, source, say, func(line string) {
 		switch {
 		case strings.HasPrefix(line, "go: downloading"):
