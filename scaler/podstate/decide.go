@@ -267,7 +267,7 @@ func (d *decider) scale() {
 	total := d.plan.Wanted.Total()
 	lower := total < d.w.Replicas
 	if d.w.Kind == ReplicaSets {
-		d.protect(total)
+		d.protect()
 		if lower && d.plan.Wait != "" {
 			return
 		}
@@ -279,7 +279,7 @@ func (d *decider) scale() {
 }
 
 // protect sees to it that a ReplicaSet removes the condemned pods and no others, or says why it cannot be sure of that.
-func (d *decider) protect(total int32) {
+func (d *decider) protect() {
 	isCondemned := func(i int) bool { return d.target[i] == condemned }
 	protected := d.plan.Frozen != ""
 	for i, p := range d.pods {
@@ -288,7 +288,7 @@ func (d *decider) protect(total int32) {
 			d.plan.ClearCosts = append(d.plan.ClearCosts, p)
 		}
 	}
-	if !protected || total == 0 {
+	if !protected {
 		return
 	}
 	if d.plan.Frozen != "" {

@@ -179,11 +179,20 @@ func TestPlans(t *testing.T) {
 		"two ReplicaSets: cut pods that are to go wait": {rs, Counts{Online: 3},
 			with(with(pods(5), is(Cutoff), 0, 1), func(p *Pod) { p.Owner = "rs-2" }, 4),
 			"online 1,0; wait: pods of 2 ReplicaSets are there; frozen: pods of 2 ReplicaSets are there"},
-		"two ReplicaSets without held pods":            {rs, Counts{Online: 3}, with(pods(5), func(p *Pod) { p.Owner = "rs-2" }, 4), "scale 3"},
-		"a replaced cut pod: the new one is cut":       {rs, Counts{Online: 3, Cutoff: 2}, with(with(pods(5), is(Cutoff), 0), unready, 2), "cut 2"},
+		"two ReplicaSets without held pods":      {rs, Counts{Online: 3}, with(pods(5), func(p *Pod) { p.Owner = "rs-2" }, 4), "scale 3"},
+		"a replaced cut pod: the new one is cut": {rs, Counts{Online: 3, Cutoff: 2}, with(with(pods(5), is(Cutoff), 0), unready, 2), "cut 2"},
 		"going while others are cut: what goes is cut too, and must be unready before": {rs, Counts{Online: 2, Cutoff: 2}, pods(5),
 			"cut 0,1,2; wait: pod web-1 (not ready) would be removed before pod web-0 (ready)"},
-		"held longer goes first":                       {rs, Counts{Online: 2, Cutoff: 2}, with(pods(5), is(Cutoff), 3, 4), "cut 0; costs 3; scale 4"},
+		"held longer goes first": {rs, Counts{Online: 2, Cutoff: 2}, with(pods(5), is(Cutoff), 3, 4), "cut 0; costs 3; scale 4"},
+
+		"what is held goes before what is only unready": {rs, Counts{Online: 2, Cutoff: 2}, with(with(pods(5), is(Cutoff), 3, 4), unready, 0), "cut 0; costs 3; scale 4"},
+		"what is pending goes before what is held":      {rs, Counts{Online: 2, Cutoff: 2}, with(with(pods(5), is(Cutoff), 3, 4), pending, 0), "cut 0; costs 0; scale 4"},
+		"a stale cost on a pod that stays is cleared before /scale follows": {rs, Counts{Online: 2},
+			with(with(with(pods(5), is(Cutoff), 0, 2, 3), unready, 4), cost(DeletionCost), 4), "costs 0,2,3; clear 4; scale 2"},
+		"the worthiest cut pod is turned on": {rs, Counts{Online: 3, Cutoff: 2},
+			with(with(pods(5), is(Cutoff), 2, 3, 4), func(p *Pod) { p.Created = zero.Add(-time.Hour) }, 3), "online 3"},
+		"ordinals below the first are no part of a StatefulSet": {Workload{Kind: StatefulSet, Replicas: 2, FirstOrdinal: 2}, Counts{Online: 2},
+			with(pods(4), is(Cutoff), 0, 1), "applied"},
 
 		"a pod without the gate is not cut, others are":   {rs, Counts{Online: 3, Cutoff: 2}, with(pods(5), gateless, 0, 1), "cut 2,3"},
 		"too few pods have the gate":                      {rs, Counts{Online: 2, Cutoff: 3}, with(pods(5), gateless, 0, 1, 2), "cut 3,4; nogate 0"},
@@ -212,6 +221,41 @@ func TestPlans(t *testing.T) {
 				t.Errorf("applied is %v with the reason %q", plan.Applied, plan.Reason)
 			}
 		})
+	}
+}
+
+func TestTheOrderOfRemovalIsThatOfReplicaSets(t *testing.T) {
+	sameNode := func(p *Pod) { p.Node = "n" }
+	alone := func(name string, more ...func(*Pod)) Pod { return running(name, more...) }
+	order := []Pod{
+		alone("unassigned", pending),
+		alone("pending", pending, func(p *Pod) { p.Node = "m1" }),
+		alone("unknown", func(p *Pod) { p.Phase = "Unknown" }),
+		alone("unready, cheap", unready, cost(-9)),
+		alone("unready", unready),
+		alone("cheap", cost(-1)),
+		alone("twin 1", sameNode),
+		alone("twin 2", sameNode),
+		alone("ready since nobody knows", func(p *Pod) { p.ReadySince = time.Time{} }),
+		alone("ready since an hour ago", func(p *Pod) { p.ReadySince = zero.Add(-time.Hour) }),
+		alone("restarted", func(p *Pod) { p.ReadySince, p.Restarts = zero.Add(-2*time.Hour), 3 }),
+		alone("newer", func(p *Pod) { p.ReadySince = zero.Add(-2 * time.Hour) }),
+		alone("older 1", func(p *Pod) { p.ReadySince, p.Created = zero.Add(-2*time.Hour), zero.Add(-time.Hour) }),
+		alone("older 2", func(p *Pod) { p.ReadySince, p.Created = zero.Add(-2*time.Hour), zero.Add(-time.Hour) }),
+		alone("dear", cost(1)),
+	}
+	var names []string
+	for _, p := range order {
+		names = append(names, p.Name)
+	}
+	shuffled := slices.Clone(order)
+	slices.Reverse(shuffled)
+	var got []string
+	for _, p := range Decide(Workload{Kind: ReplicaSets, Replicas: 15}, Counts{}, shuffled).Condemned {
+		got = append(got, p.Name)
+	}
+	if diff := cmp.Diff(names, got); diff != "" {
+		t.Errorf("order (-want +got):\n%s", diff)
 	}
 }
 
