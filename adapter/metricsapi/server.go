@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"sync"
 
+	apidiscoveryv2 "k8s.io/api/apidiscovery/v2"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	openapinamer "k8s.io/apiserver/pkg/endpoints/openapi"
 	genericapiserver "k8s.io/apiserver/pkg/server"
 	"k8s.io/apiserver/pkg/server/dynamiccertificates"
@@ -16,6 +18,8 @@ import (
 	genericoptions "k8s.io/apiserver/pkg/server/options"
 	"k8s.io/component-base/metrics/legacyregistry"
 	openapicommon "k8s.io/kube-openapi/pkg/common"
+	"k8s.io/metrics/pkg/apis/custom_metrics"
+	"k8s.io/metrics/pkg/apis/external_metrics"
 	"sigs.k8s.io/custom-metrics-apiserver/pkg/apiserver"
 	"sigs.k8s.io/custom-metrics-apiserver/pkg/apiserver/metrics"
 	generatedcore "sigs.k8s.io/custom-metrics-apiserver/pkg/generated/openapi/core"
@@ -132,6 +136,23 @@ func (o ServerOptions) build(config *genericapiserver.RecommendedConfig) (*Serve
 	server, err := completed.New("kubetide", custom, external)
 	if err != nil {
 		return nil, fmt.Errorf("metrics APIs: %w", err)
+	}
+	// The library fills in the older form of discovery only, and a client that asks for the newer one would see no groups.
+	advertise := func(group, version, resource, kind string) {
+		server.GenericAPIServer.AggregatedDiscoveryGroupManager.AddGroupVersion(group, apidiscoveryv2.APIVersionDiscovery{
+			Version: version, Freshness: apidiscoveryv2.DiscoveryFreshnessCurrent,
+			Resources: []apidiscoveryv2.APIResourceDiscovery{{
+				Resource: resource, SingularResource: resource, Scope: apidiscoveryv2.ScopeNamespace, Verbs: []string{"get"},
+				ResponseKind: &metav1.GroupVersionKind{Group: group, Version: version, Kind: kind},
+			}},
+		})
+	}
+	if o.Custom {
+		advertise(custom_metrics.GroupName, "v1beta1", "custommetrics", "MetricValueList")
+		advertise(custom_metrics.GroupName, "v1beta2", "custommetrics", "MetricValueList")
+	}
+	if o.External {
+		advertise(external_metrics.GroupName, "v1beta1", "externalmetrics", "ExternalMetricValueList")
 	}
 	return &Server{server: server.GenericAPIServer, address: config.SecureServing.Listener.Addr()}, nil
 }
