@@ -4,6 +4,7 @@
 package adapter
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -107,15 +108,7 @@ type demand struct {
 
 // New opens the port of the metrics APIs and prepares everything; nothing is collected or served before Run.
 func New(o Options) (*Adapter, error) {
-	if o.Clock == nil {
-		o.Clock = clock.RealClock{}
-	}
-	for value, standard := range map[*time.Duration]time.Duration{
-		&o.DefaultInterval: DefaultInterval, &o.MaxAge: DefaultMaxAge, &o.WarmUp: DefaultWarmUp} {
-		if *value == 0 {
-			*value = standard
-		}
-	}
+	o = o.withDefaults()
 	client, err := kubernetes.NewForConfig(o.Config)
 	if err != nil {
 		return nil, fmt.Errorf("adapter: %w", err)
@@ -133,6 +126,16 @@ func New(o Options) (*Adapter, error) {
 		return nil, fmt.Errorf("adapter: %w", err)
 	}
 	return build(o, client, mapper, getter)
+}
+
+func (o Options) withDefaults() Options {
+	o.DefaultInterval = cmp.Or(o.DefaultInterval, DefaultInterval)
+	o.MaxAge = cmp.Or(o.MaxAge, DefaultMaxAge)
+	o.WarmUp = cmp.Or(o.WarmUp, DefaultWarmUp)
+	if o.Clock == nil {
+		o.Clock = clock.RealClock{}
+	}
+	return o
 }
 
 func build(o Options, client kubernetes.Interface, mapper meta.RESTMapper, getter getScale) (*Adapter, error) {
