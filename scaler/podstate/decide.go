@@ -415,3 +415,17 @@ func rank(b bool) int {
 	}
 	return 0
 }
+
+// Restore returns the plan that gives every pod its traffic back and leaves /scale alone: for a target that is no longer managed.
+func Restore(pods []Pod) Plan {
+	var plan Plan
+	for _, p := range pods {
+		if !p.Gone && (p.State != Online || p.Gate == GateOff) {
+			plan.Online = append(plan.Online, p)
+		}
+		if !p.Gone && p.DeletionCost == DeletionCost {
+			plan.ClearCosts = append(plan.ClearCosts, p)
+		}
+	}
+	return plan
+}

@@ -259,6 +259,17 @@ func TestTheOrderOfRemovalIsThatOfReplicaSets(t *testing.T) {
 	}
 }
 
+func TestRestoreGivesEveryPodItsTrafficBack(t *testing.T) {
+	all := with(with(pods(8), is(Cutoff), 1, 2), is(Standby), 3)
+	all = with(all, cost(DeletionCost), 2, 5)
+	all = with(all, func(p *Pod) { p.Gate = GateOff }, 4)
+	all = with(all, func(p *Pod) { p.State, p.Gate = Cutoff, GateMissing }, 6)
+	all = with(all, func(p *Pod) { p.State, p.Gone = Cutoff, true }, 7)
+	if diff := cmp.Diff("online 1,2,3,4,6; clear 2,5", show(Restore(all))); diff != "" {
+		t.Errorf("plan (-want +got):\n%s", diff)
+	}
+}
+
 func TestCountsAreOfRunningPodsByState(t *testing.T) {
 	all := pods(9)
 	all = with(all, is(Cutoff), 1, 2)
