@@ -18,7 +18,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	dto "github.com/prometheus/client_model/go"
-	"k8s.io/utils/clock"
 )
 
 // Check returns nil if all is well, else what is not. It is quick and does no I/O.
@@ -143,28 +142,4 @@ func (g firstWins) Gather() ([]*dto.MetricFamily, error) {
 	}
 	slices.SortFunc(all, func(a, b *dto.MetricFamily) int { return strings.Compare(a.GetName(), b.GetName()) })
 	return all, errors.Join(errs...)
-}
-
-// Heartbeat is a sign of life of a loop that must not stand still.
-type Heartbeat struct {
-	clock clock.PassiveClock
-	// last is the time of the last Beat, as a duration on the monotonic clock since start.
-	start time.Time
-	last  atomic.Int64
-}
-
-// NewHeartbeat counts as a first Beat.
-func NewHeartbeat(c clock.PassiveClock) *Heartbeat { return &Heartbeat{clock: c, start: c.Now()} }
-
-// Beat says that the loop has come round.
-func (h *Heartbeat) Beat() { h.last.Store(int64(h.clock.Since(h.start))) }
-
-// Within fails if the last Beat is longer ago than the bound.
-func (h *Heartbeat) Within(bound time.Duration) Check {
-	return func() error {
-		if ago := h.clock.Since(h.start) - time.Duration(h.last.Load()); ago > bound {
-			return fmt.Errorf("no progress for %s; at most %s is normal", ago.Round(time.Second), bound)
-		}
-		return nil
-	}
 }

@@ -7,11 +7,9 @@ import (
 	"net/http"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
-	clocktesting "k8s.io/utils/clock/testing"
 )
 
 func TestMain(m *testing.M) {
@@ -100,24 +98,6 @@ func TestRegistriesThatShareMetricsAreServedAsOne(t *testing.T) {
 	}
 	if code, _ := get("/debug/pprof/"); code != 200 {
 		t.Errorf("profiles that were asked for: %d", code)
-	}
-}
-
-func TestAHeartbeatThatStops(t *testing.T) {
-	clock := clocktesting.NewFakePassiveClock(time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC))
-	h := NewHeartbeat(clock)
-	check := h.Within(10 * time.Second)
-	clock.SetTime(clock.Now().Add(10 * time.Second))
-	if err := check(); err != nil {
-		t.Errorf("at the bound: %v", err)
-	}
-	clock.SetTime(clock.Now().Add(time.Second))
-	if err := check(); err == nil || !strings.Contains(err.Error(), "no progress for 11s; at most 10s is normal") {
-		t.Errorf("past the bound: %v", err)
-	}
-	h.Beat()
-	if err := check(); err != nil {
-		t.Errorf("after a beat: %v", err)
 	}
 }
 

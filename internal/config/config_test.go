@@ -211,6 +211,24 @@ func TestSettingsSayWhereTheyAreFrom(t *testing.T) {
 	}
 }
 
+func TestWhatIsWrittenCanBeRead(t *testing.T) {
+	want, settings, err := inputs{args: []string{"--bind-address=fd00::1", "--modules=engine", "--metrics-ttl=90s", "--kubeconfig=a: #b", "--admin.pprof"}}.load(t)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var file strings.Builder
+	if err := Write(&file, settings); err != nil {
+		t.Fatal(err)
+	}
+	got, _, err := inputs{file: file.String()}.load(t)
+	if err != nil {
+		t.Fatalf("%v in\n%s", err, &file)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("settings differ (-want +got):\n%s", diff)
+	}
+}
+
 func TestEveryFlagHasAHelpThatIsASentence(t *testing.T) {
 	for title, fs := range Flags().FlagSets {
 		for line := range strings.Lines(fs.FlagUsages()) {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -260,4 +261,30 @@ func orFile(section string) string {
 
 func oneLine(err error) error {
 	return fmt.Errorf("%s", strings.Join(strings.Fields(strings.TrimPrefix(err.Error(), "yaml: ")), " "))
+}
+
+// Write prints the settings as a configuration file, each with its source.
+func Write(w io.Writer, settings []Setting) error {
+	section := ""
+	for _, s := range settings {
+		group, name, inGroup := strings.Cut(s.Key, ".")
+		indent := "  "
+		if !inGroup {
+			group, name, indent = "", s.Key, ""
+		}
+		if group != section {
+			section = group
+			if _, err := fmt.Fprintf(w, "%s:\n", group); err != nil {
+				return err
+			}
+		}
+		value := s.Value
+		if s.flag.Value.Type() == "string" {
+			value = strconv.Quote(value)
+		}
+		if _, err := fmt.Fprintf(w, "%s%s: %s # %s\n", indent, name, value, s.Source); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -1,0 +1,106 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+
+	"github.com/go-logr/logr"
+	"golang.org/x/sync/errgroup"
+	"k8s.io/apiserver/pkg/server/dynamiccertificates"
+	"k8s.io/client-go/rest"
+	toolscache "k8s.io/client-go/tools/cache"
+	metricsclient "k8s.io/metrics/pkg/client/clientset/versioned"
+	"k8s.io/utils/clock"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
+
+	"github.com/kubetide/kubetide/adapter"
+	zalando "github.com/kubetide/kubetide/api/zalando/v1"
+	"github.com/kubetide/kubetide/collectors/cron"
+	"github.com/kubetide/kubetide/collectors/podjson"
+	"github.com/kubetide/kubetide/collectors/resource"
+	"github.com/kubetide/kubetide/collectors/schedule"
+	"github.com/kubetide/kubetide/collectors/static"
+	"github.com/kubetide/kubetide/internal/admin"
+	"github.com/kubetide/kubetide/internal/config"
+	"github.com/kubetide/kubetide/internal/outbound"
+	"github.com/kubetide/kubetide/internal/sample"
+)
+
+// startAdapter returns once the adapter's port is open; it becomes ready later.
+func startAdapter(ctx context.Context, group *errgroup.Group, c *config.Config, restConfig *rest.Config,
+	certificate dynamiccertificates.CertKeyContentProvider, elected <-chan struct{}, adminServer *admin.Server, log logr.Logger,
+) error {
+	a, err := adapter.New(adapter.Options{
+		Config: restConfig, Kubeconfig: c.General.Kubeconfig,
+		DefaultInterval: c.Adapter.DefaultCollectionInterval, MaxAge: c.Adapter.MetricsTTL,
+		DisregardIncompatibleHPAs: c.Adapter.DisregardIncompatibleHPAs,
+		CustomMetrics:             c.Adapter.EnableCustomMetricsAPI, ExternalMetrics: c.Adapter.EnableExternalMetricsAPI,
+		BindAddress: net.ParseIP(c.Serving.BindAddress), SecurePort: c.Serving.SecurePort,
+		Certificate: certificate, Version: version(), Elected: elected, Registerer: metrics.Registry, Log: log,
+	})
+	if err != nil {
+		return err
+	}
+	log.Info("Port of the metrics APIs is open", "address", a.Address().String())
+	adminServer.AddReady("adapter", a.Ready)
+	adminServer.AddLive("collection", a.Healthy)
+
+	schedules, err := cache.New(restConfig, cache.Options{Scheme: scheme, DefaultTransform: cache.TransformStripManagedFields()})
+	if err != nil {
+		return fmt.Errorf("adapter: %w", err)
+	}
+	podMetrics, err := metricsclient.NewForConfig(restConfig)
+	if err != nil {
+		return fmt.Errorf("adapter: %w", err)
+	}
+	defaults, err := scheduleDefaults(c)
+	if err != nil {
+		return err
+	}
+	now := clock.RealClock{}
+	registry := a.Registry()
+	registry.Register(sample.Pods, podjson.New(a.Pods(), a.Scales(), outbound.New(outbound.Options{}), now), podjson.Name)
+	registry.Register(sample.Resource, resource.New(a.Pods(), a.Scales(), podMetrics.MetricsV1beta1(), now), resource.Name)
+	registry.Register(sample.External, static.Source{}, static.Name)
+	registry.Register(sample.External, cron.Source{Clock: now}, cron.Name)
+	schedule.Source{
+		Schedules:        schedule.ReaderStore(schedules, func() client.Object { return &zalando.ScalingSchedule{} }),
+		ClusterSchedules: schedule.ReaderStore(schedules, func() client.Object { return &zalando.ClusterScalingSchedule{} }),
+		Defaults:         defaults, Clock: now,
+	}.Register(registry)
+
+	for _, kind := range []client.Object{&zalando.ScalingSchedule{}, &zalando.ClusterScalingSchedule{}} {
+		informer, err := schedules.GetInformer(ctx, kind, cache.BlockUntilSynced(false))
+		if err != nil {
+			return fmt.Errorf("adapter: %w", err)
+		}
+		changed := func(obj any) {
+			if gone, ok := obj.(toolscache.DeletedFinalStateUnknown); ok {
+				obj = gone.Obj
+			}
+			if o, ok := obj.(client.Object); ok {
+				a.Recollect(schedule.Concerns(o))
+			}
+		}
+		if _, err := informer.AddEventHandler(toolscache.ResourceEventHandlerFuncs{
+			AddFunc: changed, UpdateFunc: func(_, obj any) { changed(obj) }, DeleteFunc: changed,
+		}); err != nil {
+			return fmt.Errorf("adapter: %w", err)
+		}
+	}
+	group.Go(func() error { return schedules.Start(ctx) })
+	group.Go(func() error {
+		if !schedules.WaitForCacheSync(ctx) {
+			if ctx.Err() == nil {
+				return errors.New("adapter: the schedules can't be listed")
+			}
+			return nil
+		}
+		return a.Run(ctx)
+	})
+	return nil
+}

@@ -1,0 +1,166 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/go-logr/logr"
+	corev1 "k8s.io/api/core/v1"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/runtime"
+	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
+	"k8s.io/utils/ptr"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	ctrlconfig "sigs.k8s.io/controller-runtime/pkg/config"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+
+	kapacity "github.com/kubetide/kubetide/api/kapacity/v1alpha1"
+	zalando "github.com/kubetide/kubetide/api/zalando/v1"
+	"github.com/kubetide/kubetide/internal/config"
+	"github.com/kubetide/kubetide/internal/decision"
+	"github.com/kubetide/kubetide/internal/window"
+	"github.com/kubetide/kubetide/scaler/gate"
+	"github.com/kubetide/kubetide/scaler/ihpa"
+	"github.com/kubetide/kubetide/scaler/replicaprofile"
+	"github.com/kubetide/kubetide/scaler/scheduled"
+)
+
+var scheme = runtime.NewScheme()
+
+func init() {
+	utilruntime.Must(clientgoscheme.AddToScheme(scheme))
+	utilruntime.Must(kapacity.AddToScheme(scheme))
+	utilruntime.Must(zalando.AddToScheme(scheme))
+}
+
+// writer is the part of the server that only one replica may be: it holds the Lease while it writes.
+type writer struct {
+	config    *config.Config
+	rest      *rest.Config
+	log       logr.Logger
+	decisions *decision.Log
+	// elected is closed when this process leads for the first time.
+	elected     chan struct{}
+	electedOnce sync.Once
+}
+
+func newWriter(c *config.Config, restConfig *rest.Config, log logr.Logger) *writer {
+	return &writer{config: c, rest: restConfig, log: log, decisions: decision.NewLog(0, 0), elected: make(chan struct{})}
+}
+
+// run takes part in the election until ctx ends. A lost lead, after an outage of the API server for example, is no reason to
+// end the process: its samples would go with it, and what it collects and answers needs no lead. All that wrote under the
+// lead has then lost its context, so it is built anew.
+func (w *writer) run(ctx context.Context) error {
+	for {
+		mgr, err := w.manager()
+		if err != nil {
+			return err
+		}
+		began := time.Now()
+		err = mgr.Start(ctx)
+		if ctx.Err() != nil {
+			if err != nil {
+				w.log.Error(err, "The engine did not stop in order")
+			}
+			return nil
+		}
+		w.log.Error(err, "The engine ended and starts again")
+		if time.Since(began) < 10*time.Second {
+			select {
+			case <-ctx.Done():
+			case <-time.After(10 * time.Second):
+			}
+		}
+	}
+}
+
+func (w *writer) manager() (manager.Manager, error) {
+	// Renewals must not queue behind what the lead is for.
+	leaseConfig := rest.CopyConfig(w.rest)
+	leaseConfig.QPS, leaseConfig.Burst, leaseConfig.RateLimiter = 10, 20, nil
+	mgr, err := ctrl.NewManager(w.rest, ctrl.Options{
+		Scheme: scheme,
+		Logger: w.log,
+		Cache: cache.Options{
+			DefaultTransform: cache.TransformStripManagedFields(),
+			ByObject:         map[client.Object]cache.ByObject{&corev1.Pod{}: {Transform: slimPod}},
+		},
+		Metrics:                       metricsserver.Options{BindAddress: "0"},
+		HealthProbeBindAddress:        "0",
+		PprofBindAddress:              "0",
+		LeaderElection:                true,
+		LeaderElectionID:              kapacity.LeaderElectionID,
+		LeaderElectionNamespace:       w.config.General.Namespace,
+		LeaderElectionConfig:          leaseConfig,
+		LeaderElectionReleaseOnCancel: true,
+		LeaseDuration:                 ptr.To(6 * time.Second),
+		RenewDeadline:                 ptr.To(4 * time.Second),
+		RetryPeriod:                   ptr.To(time.Second),
+		GracefulShutdownTimeout:       ptr.To(5 * time.Second),
+		Controller: ctrlconfig.Controller{
+			SkipNameValidation: ptr.To(true), // a second manager in this process has the same controllers
+			EnableWarmup:       ptr.To(true), // a new leader begins with full caches
+			RecoverPanic:       ptr.To(true),
+		},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("engine: %w", err)
+	}
+	if w.config.Enabled(config.ModuleEngine) {
+		if err := w.setup(mgr); err != nil {
+			return nil, fmt.Errorf("engine: %w", err)
+		}
+	}
+	return mgr, mgr.Add(manager.RunnableFunc(func(context.Context) error {
+		w.electedOnce.Do(func() { close(w.elected) })
+		return nil
+	}))
+}
+
+func (w *writer) setup(mgr manager.Manager) error {
+	concurrency := w.config.Engine.ReconcileConcurrency
+	defaults, err := scheduleDefaults(w.config)
+	if err != nil {
+		return err
+	}
+	if err := replicaprofile.Setup(mgr, replicaprofile.Options{Concurrency: concurrency}); err != nil {
+		return err
+	}
+	if err := ihpa.Setup(mgr, ihpa.Options{Concurrency: concurrency, Decisions: w.decisions}); err != nil {
+		return err
+	}
+	if err := scheduled.Setup(mgr, scheduled.Options{Defaults: defaults, Tolerance: w.config.Adapter.HPATolerance}); err != nil {
+		return err
+	}
+	return gate.Setup(mgr, gate.Options{})
+}
+
+func scheduleDefaults(c *config.Config) (window.Defaults, error) {
+	zone, err := time.LoadLocation(c.Adapter.ScalingScheduleTimeZone)
+	return window.Defaults{Window: c.Adapter.ScalingScheduleWindow, Steps: c.Adapter.ScalingScheduleRampSteps, Zone: zone}, err
+}
+
+// slimPod keeps of a pod in memory what the engine looks at; a cluster has many of them.
+func slimPod(obj any) (any, error) {
+	if pod, ok := obj.(*corev1.Pod); ok {
+		pod.ManagedFields = nil
+		pod.Spec = corev1.PodSpec{NodeName: pod.Spec.NodeName, ReadinessGates: pod.Spec.ReadinessGates}
+		for i := range pod.Status.ContainerStatuses {
+			pod.Status.ContainerStatuses[i] = corev1.ContainerStatus{RestartCount: pod.Status.ContainerStatuses[i].RestartCount}
+		}
+		pod.Status.InitContainerStatuses, pod.Status.EphemeralContainerStatuses = nil, nil
+		return pod, nil
+	}
+	if o, err := apimeta.Accessor(obj); err == nil {
+		o.SetManagedFields(nil)
+	}
+	return obj, nil
+}

@@ -1,0 +1,67 @@
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/kubetide/kubetide/test/lab"
+)
+
+// Image is what deploy/kustomize/base runs; Install lets the lab run the binary built from this tree in its place.
+const Image = "kubetide/kubetide"
+
+// Install builds the server with the race detector, applies deploy/kustomize/base as a user would, and returns when its pods
+// are ready, its APIServices are available and its webhook can be reached.
+func Install(ctx context.Context, cluster *lab.Lab, progress io.Writer) error {
+	_, file, _, _ := runtime.Caller(0)
+	root := filepath.Dir(filepath.Dir(filepath.Dir(file)))
+	binary := filepath.Join(cluster.Dir(), "kubetide")
+	fmt.Fprintln(progress, "e2e: building kubetide with the race detector")
+	build := exec.CommandContext(ctx, "go", "build", "-race", "-o", binary, "./cmd/kubetide")
+	build.Dir = root
+	if out, err := build.CombinedOutput(); err != nil {
+		return fmt.Errorf("build kubetide: %w\n%s", err, bytes.TrimSpace(out))
+	}
+	if err := cluster.RegisterImage(ctx, Image, binary); err != nil {
+		return err
+	}
+	fmt.Fprintln(progress, "e2e: installing deploy/kustomize/base")
+	for _, args := range [][]string{
+		{"apply", "--server-side", "-k", filepath.Join(root, "deploy", "kustomize", "base")},
+		{"-n", "kubetide-system", "rollout", "status", "deployment/kubetide", "--timeout=180s"},
+		{"wait", "apiservice", "-l", "app.kubernetes.io/name=kubetide", "--for=condition=Available", "--timeout=60s"},
+	} {
+		if out, err := cluster.Kubectl(ctx, args...); err != nil {
+			state, _ := cluster.Kubectl(ctx, "-n", "kubetide-system", "get", "pods,events", "-o", "wide")
+			logs, _ := cluster.Kubectl(ctx, "-n", "kubetide-system", "logs", "deployment/kubetide", "--tail=40")
+			return fmt.Errorf("kubectl %s: %w\n%s\n%s\n%s", strings.Join(args, " "), err, out, state, logs)
+		}
+	}
+	return webhookAnswers(ctx, cluster)
+}
+
+// webhookAnswers waits until a pod that opts in gets its gate. The API server takes a moment to see a CA bundle.
+func webhookAnswers(ctx context.Context, cluster *lab.Lab) error {
+	const pod = `{"apiVersion":"v1","kind":"Pod","metadata":{"name":"probe","namespace":"default",
+		"labels":{"kapacitystack.io/inject-pod-readiness-gate":"true"}},"spec":{"containers":[{"name":"a","image":"a"}]}}`
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	for {
+		out, err := cluster.KubectlInput(ctx, pod, "create", "--dry-run=server", "-o", "jsonpath={.spec.readinessGates[*].conditionType}", "-f", "-")
+		if err == nil && strings.Contains(out, "kapacitystack.io/online") {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("the webhook adds no gate: %w: %q, %v", ctx.Err(), out, err)
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+}
