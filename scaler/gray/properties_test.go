@@ -214,13 +214,13 @@ func TestRunsAreNeverStuckAndKeepTheirPace(t *testing.T) {
 
 func TestHeldPodsAreLetGoInTimeWhateverTheTargetsDo(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		w := &watcher{world: settled(t, 1000), rt: t}
-		w.want(1000)
+		w := &watcher{world: settled(t, 250), rt: t}
+		w.want(250)
 		w.in.Down = &Strategy{State: Cutoff, ChangePercent: rapid.Int32Range(5, 100).Draw(t, "percent"),
 			Interval: time.Duration(rapid.IntRange(1, 60).Draw(t, "interval")) * time.Second, Observation: time.Duration(rapid.IntRange(0, 90).Draw(t, "observation")) * time.Second}
 		steps := time.Duration((100 + w.in.Down.ChangePercent - 1) / w.in.Down.ChangePercent)
 		bound := 2*steps*w.in.Down.Interval + w.in.Down.Observation
-		for target := int32(1000); target > 0; target -= rapid.Int32Range(1, 60).Draw(t, "less") {
+		for target := int32(250); target > 0; target -= rapid.Int32Range(1, 40).Draw(t, "less") {
 			w.want(target)
 			w.settleChecked()
 			for _, b := range w.load().Held {
