@@ -296,7 +296,7 @@ func (r *Reconciler) noteOtherWriter(ctx context.Context, rp *kapacity.ReplicaPr
 	}
 	who := "somebody else"
 	if r.Live != nil {
-		if w := resolver.Writer(ctx, t, r.Live); w != "" && !strings.HasPrefix(w, fmt.Sprintf("%q", target.FieldManager)) {
+		if w := resolver.Writer(ctx, t, r.Live); w != "" {
 			who = w
 		}
 	}
@@ -344,6 +344,8 @@ func (r *Reconciler) warn(rp *kapacity.ReplicaProfile, before []metav1.Condition
 	}
 	switch c.Reason {
 	case kapacity.ReasonReplicaProfilePaused, kapacity.ReasonStateChangeSkipped:
+	case ReasonWorkloadUpdating:
+		r.Recorder.Event(rp, corev1.EventTypeNormal, c.Reason, c.Message)
 	default:
 		r.Recorder.Event(rp, corev1.EventTypeWarning, c.Reason, c.Message)
 	}

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -216,6 +217,7 @@ func (r Resolver) get(ctx context.Context, namespace string, ref autoscalingv2.C
 			return nil, err
 		}
 		if len(active) > 1 {
+			slices.Sort(names)
 			t.Rollout = fmt.Sprintf("%s has %d active ReplicaSets (%s)", t.Name(), len(active), strings.Join(names, ", "))
 		}
 	case ReplicaSet:
@@ -282,21 +284,24 @@ func (r Resolver) ownedPods(ctx context.Context, t *Target, selector *metav1.Lab
 	return nil
 }
 
-// statefulSetRollout looks at the pods that the rolling update has yet to replace. The revisions of the status alone
-// would do for most, but they differ for ever below a partition, and with the strategy OnDelete.
+// statefulSetRollout is why the StatefulSet replaces pods. Above a partition its revisions differ for ever, so there the pods
+// tell; without one the revisions do, up to the moment at which the last new pod is ready. OnDelete replaces nothing by itself.
 func statefulSetRollout(o *appsv1.StatefulSet, pods []corev1.Pod) string {
 	update := o.Status.UpdateRevision
 	if update == "" || update == o.Status.CurrentRevision || o.Spec.UpdateStrategy.Type == appsv1.OnDeleteStatefulSetStrategyType {
 		return ""
 	}
+	updating := fmt.Sprintf("StatefulSet %s/%s is being updated from revision %s to %s", o.Namespace, o.Name, o.Status.CurrentRevision, update)
 	partition := int32(0)
 	if ru := o.Spec.UpdateStrategy.RollingUpdate; ru != nil {
 		partition = ptr.Deref(ru.Partition, 0)
 	}
+	if partition == 0 {
+		return updating
+	}
 	for i := range pods {
-		revision := pods[i].Labels[appsv1.ControllerRevisionHashLabelKey]
-		if n, ok := Ordinal(pods[i].Name); ok && n >= partition && revision != "" && revision != update {
-			return fmt.Sprintf("StatefulSet %s/%s is being updated from revision %s to %s", o.Namespace, o.Name, revision, update)
+		if n, ok := Ordinal(pods[i].Name); ok && n >= partition && pods[i].Labels[appsv1.ControllerRevisionHashLabelKey] != update {
+			return updating
 		}
 	}
 	return ""
@@ -349,34 +354,36 @@ func (r Resolver) SetReplicas(ctx context.Context, t *Target, replicas int32) (c
 	return true, nil
 }
 
-// Writer is who wrote spec.replicas of the workload last, and when, by its managed fields: `"kubectl" at 12:00:05`. It asks
-// the API server, and is empty where that does not tell.
+// Writer is who besides us wrote spec.replicas of the workload last, by its managed fields: `"helm" at 2026-11-22T12:00:05Z`,
+// or without a time, which writes through /scale leave out. It asks the API server, and is empty where that does not tell.
 func (r Resolver) Writer(ctx context.Context, t *Target, live client.Reader) string {
 	o := &unstructured.Unstructured{}
 	o.SetGroupVersionKind(t.GVK)
 	if err := live.Get(ctx, client.ObjectKeyFromObject(t.Object), o); err != nil {
 		return ""
 	}
-	var last *metav1.ManagedFieldsEntry
-	fields := o.GetManagedFields()
-	for i, entry := range fields {
+	who, when := "", time.Time{}
+	for _, entry := range o.GetManagedFields() {
 		var owned struct {
 			Spec map[string]json.RawMessage `json:"f:spec"`
 		}
-		if entry.FieldsV1 == nil || json.Unmarshal(entry.FieldsV1.GetRawBytes(), &owned) != nil {
+		if entry.FieldsV1 == nil || entry.Manager == FieldManager || json.Unmarshal(entry.FieldsV1.GetRawBytes(), &owned) != nil {
 			continue
 		}
-		if _, ok := owned.Spec["f:replicas"]; !ok || entry.Time == nil {
+		if _, ok := owned.Spec["f:replicas"]; !ok {
 			continue
 		}
-		if last == nil || last.Time.Before(entry.Time) {
-			last = &fields[i]
+		if entry.Time == nil {
+			return strconv.Quote(entry.Manager)
+		}
+		if entry.Time.After(when) {
+			who, when = entry.Manager, entry.Time.Time
 		}
 	}
-	if last == nil {
+	if who == "" {
 		return ""
 	}
-	return fmt.Sprintf("%q at %s", last.Manager, last.Time.UTC().Format(time.RFC3339))
+	return fmt.Sprintf("%q at %s", who, when.UTC().Format(time.RFC3339))
 }
 
 // Watched tells whether the kind of ref is one whose coming and going is seen, so that its absence needs no second try.

@@ -116,6 +116,8 @@ func TestRollout(t *testing.T) {
 		return p
 	}
 	rolling := sts(appsv1.StatefulSetUpdateStrategy{Type: appsv1.RollingUpdateStatefulSetStrategyType})
+	rolled := rolling.DeepCopy()
+	rolled.Status.CurrentRevision = "two"
 	partitioned := sts(appsv1.StatefulSetUpdateStrategy{RollingUpdate: &appsv1.RollingUpdateStatefulSetStrategy{Partition: ptr.To(int32(1))}})
 	onDelete := sts(appsv1.StatefulSetUpdateStrategy{Type: appsv1.OnDeleteStatefulSetStrategyType})
 	d := deployment()
@@ -125,7 +127,9 @@ func TestRollout(t *testing.T) {
 		want    string
 	}{
 		"a rolling update of a StatefulSet has pods to replace":  {"StatefulSet", []client.Object{rolling, at(pod("cart-0", rolling, "StatefulSet"), "one")}, "from revision one to two"},
-		"a rolling update is over when all pods are replaced":    {"StatefulSet", []client.Object{rolling, at(pod("cart-0", rolling, "StatefulSet"), "two")}, ""},
+		"it goes on until the last new pod is ready":             {"StatefulSet", []client.Object{rolling, at(pod("cart-0", rolling, "StatefulSet"), "two")}, "from revision one to two"},
+		"it is over when the revisions are equal":                {"StatefulSet", []client.Object{rolled, at(pod("cart-0", rolled, "StatefulSet"), "two")}, ""},
+		"pods above the partition are waited for":                {"StatefulSet", []client.Object{partitioned, at(pod("cart-1", partitioned, "StatefulSet"), "one")}, "from revision one to two"},
 		"pods below the partition are not waited for":            {"StatefulSet", []client.Object{partitioned, at(pod("cart-0", partitioned, "StatefulSet"), "one")}, ""},
 		"OnDelete never rolls by itself":                         {"StatefulSet", []client.Object{onDelete, at(pod("cart-0", onDelete, "StatefulSet"), "one")}, ""},
 		"two active ReplicaSets are a rollout":                   {"Deployment", []client.Object{d, replicaSet("cart-a", 1, d), replicaSet("cart-b", 1, d)}, "2 active ReplicaSets"},
@@ -181,5 +185,34 @@ func TestSetReplicas(t *testing.T) {
 	}
 	if _, err := r.Get(ctx, "shop", autoscalingv2.CrossVersionObjectReference{Kind: "Deployment", Name: "none"}); err == nil || !strings.Contains(err.Error(), "Deployment shop/none") {
 		t.Errorf("the error must name the object: %v", err)
+	}
+}
+
+func TestTheLastWriterOfReplicasIsNamed(t *testing.T) {
+	entry := func(manager, subresource, fields string, at *metav1.Time) metav1.ManagedFieldsEntry {
+		return metav1.ManagedFieldsEntry{Manager: manager, Subresource: subresource, Operation: metav1.ManagedFieldsOperationUpdate, Time: at,
+			APIVersion: "apps/v1", FieldsType: "FieldsV1", FieldsV1: &metav1.FieldsV1{Raw: []byte(fields)}}
+	}
+	const replicas, other = `{"f:spec":{"f:replicas":{}}}`, `{"f:spec":{"f:paused":{}},"f:status":{"f:replicas":{}}}`
+	early, late := ptr.To(metav1.Unix(1000, 0)), ptr.To(metav1.Unix(2000, 0))
+	for name, c := range map[string]struct {
+		fields []metav1.ManagedFieldsEntry
+		want   string
+	}{
+		"nobody is known":                     {nil, ""},
+		"a write through /scale has no time":  {[]metav1.ManagedFieldsEntry{entry("helm", "", replicas, early), entry("kubectl", "scale", replicas, nil)}, `"kubectl"`},
+		"the latest of two":                   {[]metav1.ManagedFieldsEntry{entry("argocd", "", replicas, late), entry("helm", "", replicas, early)}, `"argocd" at 1970-01-01T00:33:20Z`},
+		"who wrote other fields is not meant": {[]metav1.ManagedFieldsEntry{entry("kube-controller-manager", "status", other, late)}, ""},
+		"nor are we":                          {[]metav1.ManagedFieldsEntry{entry(FieldManager, "scale", replicas, nil)}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := deployment()
+			d.ManagedFields = c.fields
+			r := Resolver{Client: fake.NewClientBuilder().WithScheme(clientgoscheme.Scheme).WithObjects(d).WithReturnManagedFields().Build()}
+			seen := &Target{GVK: appsv1.SchemeGroupVersion.WithKind("Deployment"), Object: d}
+			if got := r.Writer(context.Background(), seen, r.Client); got != c.want {
+				t.Errorf("got %s, want %s", got, c.want)
+			}
+		})
 	}
 }
