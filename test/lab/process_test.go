@@ -123,7 +123,7 @@ func TestAProcessPodGetsWhatItsSpecSays(t *testing.T) {
 	apply(t, l, namespace, changed[:strings.Index(changed, "---")])
 	eventually(t, "the file follows the ConfigMap", func() error {
 		if got, err := get(at + "/file?path=/etc/settings/config.yaml"); err != nil || got != "a: 2" {
-			return fmt.Errorf("got %q, %w", got, err)
+			return fmt.Errorf("got %q, %v", got, err)
 		}
 		return nil
 	})
@@ -182,7 +182,7 @@ func TestAProcessPodLivesAsUnderAKubelet(t *testing.T) {
 	}
 	eventually(t, "the pod is gone", func() error {
 		if _, err := pods.Get(t.Context(), "server", metav1.GetOptions{}); !apierrors.IsNotFound(err) {
-			return fmt.Errorf("still there: %w", err)
+			return fmt.Errorf("still there: %v", err)
 		}
 		return nil
 	})
