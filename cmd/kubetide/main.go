@@ -25,7 +25,7 @@ func main() {
 func root() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "kubetide", Short: "A metrics adapter and an autoscaling engine for Kubernetes",
-		SilenceErrors: true, SilenceUsage: true,
+		SilenceErrors: true, SilenceUsage: true, DisableSuggestions: true,
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}
 	cmd.AddCommand(serverCommand(), configCommand(), versionCommand())

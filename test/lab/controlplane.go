@@ -124,7 +124,8 @@ func (l *Lab) startAPIServer() (*component, error) {
 		return nil, err
 	}
 	args := []string{
-		"--etcd-servers=" + etcdURL, "--bind-address=0.0.0.0", "--secure-port=" + apiPort, "--advertise-address=" + hostAddress,
+		// Not on every address: pods have the port, too.
+		"--etcd-servers=" + etcdURL, "--bind-address=" + hostAddress, "--secure-port=" + apiPort, "--advertise-address=" + hostAddress,
 		"--service-cluster-ip-range=" + serviceCIDR, "--authorization-mode=RBAC", "--allow-privileged=true",
 		"--tls-cert-file=" + l.pki.file("apiserver.crt"), "--tls-private-key-file=" + l.pki.file("apiserver.key"),
 		"--client-ca-file=" + l.pki.file("ca.crt"),
