@@ -75,6 +75,9 @@ func (r *Reconciler) reconcile(ctx context.Context, rp *kapacity.ReplicaProfile)
 	}
 	before := rp.DeepCopy()
 	out := r.apply(ctx, rp)
+	if apierrors.IsConflict(out.err) {
+		return reconcile.Result{}, out.err // nothing is wrong with the profile
+	}
 	r.setConditions(rp, out)
 	// A merge patch replaces the whole list of conditions, hence the lock.
 	if !equality.Semantic.DeepEqual(before.Status, rp.Status) {

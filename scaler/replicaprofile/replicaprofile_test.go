@@ -10,8 +10,10 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 
@@ -289,5 +291,24 @@ func TestAPodLeadsToItsProfile(t *testing.T) {
 	pod.OwnerReferences = nil
 	if got := r.profilesOfPod(w.Context(), &pod); len(got) != 0 {
 		t.Errorf("%v", got)
+	}
+}
+
+func TestAConflictIsNobodysBusiness(t *testing.T) {
+	w := world(t, enginetest.Deployment(1), profile("Deployment", 3, 0))
+	conflicts := 0
+	w.Fail = func(what string) error {
+		if what == "update Deployment/scale nginx" && conflicts < 7 {
+			conflicts++
+			return apierrors.NewConflict(schema.GroupResource{}, "nginx", errors.New("modified"))
+		}
+		return nil
+	}
+	for w.Endpoints() < 3 && w.Clock.Since(enginetest.Start) < time.Minute {
+		w.Advance(time.Second)
+	}
+	want := []string{"replica_profile_controller Normal UpdateScale rescale target workload from 1 to 3 replicas"}
+	if diff := cmp.Diff(want, w.Events.Take()); diff != "" || conflicts != 7 {
+		t.Errorf("%d conflicts, %s", conflicts, diff)
 	}
 }

@@ -22,6 +22,7 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/util/retry"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
@@ -327,22 +328,30 @@ func (r Resolver) Refresh(ctx context.Context, t *Target) error {
 	return nil
 }
 
-// SetReplicas writes /scale if it differs, and says what it was changed from. It refuses with a conflict if /scale is
-// no longer what t saw, because the decision was then taken on an old picture.
+// SetReplicas writes /scale if it differs, and says whether it did. It refuses with a conflict if /scale is no longer what t
+// saw, because the decision was then taken on an old picture.
 func (r Resolver) SetReplicas(ctx context.Context, t *Target, replicas int32) (changed bool, err error) {
+	// The lock is on the whole workload, whose status changes often: that is no reason to decide again.
+	err = retry.RetryOnConflict(retry.DefaultRetry, func() error {
+		changed, err = r.setReplicas(ctx, t, replicas)
+		return err
+	})
+	return changed, err
+}
+
+func (r Resolver) setReplicas(ctx context.Context, t *Target, replicas int32) (changed bool, err error) {
 	o := t.Object.DeepCopyObject().(client.Object)
 	scale := &autoscalingv1.Scale{}
 	if err := r.Client.SubResource("scale").Get(ctx, o, scale); err != nil {
-		return false, fmt.Errorf("%s: read /scale: %w", t.Name(), err)
+		return false, fmt.Errorf("%s: %w: %w", t.Name(), ErrScale, err)
 	}
 	switch {
-	case scale.UID != "" && t.Object.GetUID() != "" && scale.UID != t.Object.GetUID(),
-		scale.Spec.Replicas != t.Replicas && scale.Spec.Replicas != replicas:
-		return false, apierrors.NewConflict(schema.GroupResource{Group: t.GVK.Group, Resource: t.GVK.Kind}, o.GetName(),
-			fmt.Errorf("/scale has %d replicas, the decision was taken for %d", scale.Spec.Replicas, t.Replicas))
 	case scale.Spec.Replicas == replicas:
 		t.Replicas = replicas
 		return false, nil
+	case scale.UID != "" && t.Object.GetUID() != "" && scale.UID != t.Object.GetUID(), scale.Spec.Replicas != t.Replicas:
+		return false, apierrors.NewConflict(schema.GroupResource{Group: t.GVK.Group, Resource: t.GVK.Kind}, o.GetName(),
+			fmt.Errorf("/scale has %d replicas, the decision was taken for %d", scale.Spec.Replicas, t.Replicas))
 	}
 	scale.Spec.Replicas = replicas
 	// The answer is a Scale: the client cannot learn the workload's resourceVersion from it.
