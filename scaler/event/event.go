@@ -28,13 +28,18 @@ func NewRecorder(mgr manager.Manager, component string) (record.EventRecorder, e
 	if err != nil {
 		return nil, fmt.Errorf("client for events of %s: %w", component, err)
 	}
-	b := record.NewBroadcasterWithCorrelatorOptions(correlation)
-	b.StartRecordingToSink(&typedcorev1.EventSinkImpl{Interface: core.CoreV1().Events("")})
+	b := broadcaster(&typedcorev1.EventSinkImpl{Interface: core.CoreV1().Events("")})
 	if err := mgr.Add(stopper{b}); err != nil {
 		b.Shutdown()
 		return nil, fmt.Errorf("events of %s: %w", component, err)
 	}
 	return b.NewRecorder(mgr.GetScheme(), corev1.EventSource{Component: component}), nil
+}
+
+func broadcaster(sink record.EventSink) record.EventBroadcaster {
+	b := record.NewBroadcasterWithCorrelatorOptions(correlation)
+	b.StartRecordingToSink(sink)
+	return b
 }
 
 type stopper struct{ broadcaster record.EventBroadcaster }

@@ -418,8 +418,11 @@ func (r *Reconciler) keep(ctx context.Context, rd *round, result string, m merge
 		rd.trigger = trigger(rd)
 	}
 	rec := recordOf(o, rd.now, rd.trigger, result, m.Candidates, steps, next)
-	if changed(rd) {
+	switch d := o.Status.LastDecision; {
+	case changed(rd):
 		o.Status.LastDecision = lastDecision(rec)
+	case d != nil && !equality.Semantic.DeepEqual(rd.before.Status, o.Status):
+		d.Next = lastDecision(rec).Next // where the status is written anyway, it says what it waits for
 	}
 	if records := r.Decisions.Of(rec.Object); len(records) == 0 || differs(records[len(records)-1], rec.Bounded()) {
 		r.Decisions.Add(rec)

@@ -881,10 +881,10 @@ func TestTheLastDecisionSaysWhy(t *testing.T) {
 	if diff := cmp.Diff([]string{"merge=1", "clamp=1", "gray=3"}, stages); diff != "" {
 		t.Error(diff)
 	}
-	if d.Result != "3 online, 2 cut off (was 5 online, 0 cut off)" && !strings.HasPrefix(d.Result, "stays at 3 online, 2 cut off") {
-		t.Error(d.Result)
-	}
-	if d.Next == nil || len(d.Candidates) != 2 {
+	if d.Result != "3 online, 2 cut off (was 5 online, 0 cut off)" || d.Trigger != "portrait value changed" || len(d.Candidates) != 2 {
 		t.Errorf("%+v", d)
+	}
+	if want := w.Clock.Now().Add(30 * time.Second); d.Next == nil || !d.Next.Time.Equal(want) {
+		t.Errorf("next %v, want %v", d.Next, want)
 	}
 }

@@ -9,11 +9,9 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/clock"
-	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
@@ -37,7 +35,7 @@ const (
 type Options struct {
 	// Clock is the real one if nil.
 	Clock clock.PassiveClock
-	// Concurrency is how many IHPAs are worked on at once; the default is 16.
+	// Concurrency is how many IHPAs are worked on at once; 0 means 16.
 	Concurrency int
 	// Decisions keeps the records, for whoever serves them; nil makes one of default size.
 	Decisions *decision.Log
@@ -92,9 +90,6 @@ func Setup(mgr ctrl.Manager, opts Options) error {
 	if opts.Clock == nil {
 		opts.Clock = clock.RealClock{}
 	}
-	if opts.Concurrency == 0 {
-		opts.Concurrency = 16
-	}
 	if opts.Decisions == nil {
 		opts.Decisions = decision.NewLog(0, 0)
 	}
@@ -127,7 +122,7 @@ func Setup(mgr ctrl.Manager, opts Options) error {
 		Watches(&appsv1.Deployment{}, workload, coming).
 		Watches(&appsv1.StatefulSet{}, workload, coming).
 		Watches(&appsv1.ReplicaSet{}, workload, coming).
-		WithOptions(controller.Options{MaxConcurrentReconciles: opts.Concurrency, NeedLeaderElection: ptr.To(true)}).
+		WithOptions(target.ControllerOptions(opts.Concurrency)).
 		Complete(r)
 }
 

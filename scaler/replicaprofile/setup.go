@@ -10,11 +10,9 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/clock"
-	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
@@ -32,7 +30,7 @@ const TargetIndex = "spec.scaleTargetRef"
 type Options struct {
 	// Clock is the real one if nil.
 	Clock clock.PassiveClock
-	// Concurrency is how many profiles are worked on at once; the default is 16.
+	// Concurrency is how many profiles are worked on at once; 0 means 16.
 	Concurrency int
 }
 
@@ -61,9 +59,6 @@ func Setup(mgr ctrl.Manager, opts Options) error {
 	if opts.Clock == nil {
 		opts.Clock = clock.RealClock{}
 	}
-	if opts.Concurrency == 0 {
-		opts.Concurrency = 16
-	}
 	r := &Reconciler{Client: c, Live: mgr.GetAPIReader(), Recorder: recorder, Clock: opts.Clock}
 	return ctrl.NewControllerManagedBy(mgr).Named("replicaprofile").
 		For(&kapacity.ReplicaProfile{}, builder.WithPredicates(predicate.Or[client.Object](predicate.GenerationChangedPredicate{}, deletion()))).
@@ -71,7 +66,7 @@ func Setup(mgr ctrl.Manager, opts Options) error {
 		Watches(&appsv1.Deployment{}, handler.EnqueueRequestsFromMapFunc(r.profilesOfWorkload), builder.WithPredicates(predicate.Funcs{UpdateFunc: workloadChanged})).
 		Watches(&appsv1.StatefulSet{}, handler.EnqueueRequestsFromMapFunc(r.profilesOfWorkload), builder.WithPredicates(predicate.Funcs{UpdateFunc: workloadChanged})).
 		Watches(&appsv1.ReplicaSet{}, handler.EnqueueRequestsFromMapFunc(r.profilesOfWorkload), builder.WithPredicates(predicate.Funcs{UpdateFunc: workloadChanged})).
-		WithOptions(controller.Options{MaxConcurrentReconciles: opts.Concurrency, NeedLeaderElection: ptr.To(true)}).
+		WithOptions(target.ControllerOptions(opts.Concurrency)).
 		Complete(r)
 }
 

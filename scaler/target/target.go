@@ -3,6 +3,7 @@
 package target
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -23,9 +24,12 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/util/retry"
+	"k8s.io/client-go/util/workqueue"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 )
 
 // FieldManager signs every write of the engine.
@@ -61,6 +65,18 @@ func NewClient(mgr manager.Manager) (client.Client, error) {
 		Mapper:     mgr.GetRESTMapper(),
 		Cache:      &client.CacheOptions{Reader: mgr.GetCache(), EnableReadYourWritesConsistency: ptr.To(true)},
 	})
+}
+
+// ControllerOptions are those of the engine's controllers; a concurrency of 0 means 16.
+func ControllerOptions(concurrency int) controller.Options {
+	return controller.Options{
+		MaxConcurrentReconciles: cmp.Or(concurrency, 16),
+		NeedLeaderElection:      ptr.To(true),
+		// Reads wait for the cache to see our writes: a cache that never does must not hold a worker for ever.
+		ReconciliationTimeout: 30 * time.Second,
+		// The default waits up to 17 minutes, long after an API server is back.
+		RateLimiter: workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](50*time.Millisecond, 30*time.Second),
+	}
 }
 
 // The parts of a target that can fail to be read, for errors.Is. Any other error means the workload itself.
@@ -328,11 +344,14 @@ func (r Resolver) Refresh(ctx context.Context, t *Target) error {
 	return nil
 }
 
+var errOldPicture = errors.New("decided on an old picture")
+
 // SetReplicas writes /scale if it differs, and says whether it did. It refuses with a conflict if /scale is no longer what t
 // saw, because the decision was then taken on an old picture.
 func (r Resolver) SetReplicas(ctx context.Context, t *Target, replicas int32) (changed bool, err error) {
 	// The lock is on the whole workload, whose status changes often: that is no reason to decide again.
-	err = retry.RetryOnConflict(retry.DefaultRetry, func() error {
+	again := func(err error) bool { return apierrors.IsConflict(err) && !errors.Is(err, errOldPicture) }
+	err = retry.OnError(retry.DefaultRetry, again, func() error {
 		changed, err = r.setReplicas(ctx, t, replicas)
 		return err
 	})
@@ -350,8 +369,9 @@ func (r Resolver) setReplicas(ctx context.Context, t *Target, replicas int32) (c
 		t.Replicas = replicas
 		return false, nil
 	case scale.UID != "" && t.Object.GetUID() != "" && scale.UID != t.Object.GetUID(), scale.Spec.Replicas != t.Replicas:
-		return false, apierrors.NewConflict(schema.GroupResource{Group: t.GVK.Group, Resource: t.GVK.Kind}, o.GetName(),
+		conflict := apierrors.NewConflict(schema.GroupResource{Group: t.GVK.Group, Resource: t.GVK.Kind}, o.GetName(),
 			fmt.Errorf("/scale has %d replicas, the decision was taken for %d", scale.Spec.Replicas, t.Replicas))
+		return false, errors.Join(errOldPicture, conflict)
 	}
 	scale.Spec.Replicas = replicas
 	// The answer is a Scale: the client cannot learn the workload's resourceVersion from it.
