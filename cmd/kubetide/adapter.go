@@ -49,7 +49,7 @@ func startAdapter(ctx context.Context, group *errgroup.Group, c *config.Config, 
 	adminServer.AddReady("adapter", a.Ready)
 	adminServer.AddLive("collection", a.Healthy)
 
-	schedules, err := cache.New(restConfig, cache.Options{Scheme: scheme, DefaultTransform: cache.TransformStripManagedFields()})
+	schedules, err := cache.New(restConfig, cache.Options{Scheme: newScheme(), DefaultTransform: cache.TransformStripManagedFields()})
 	if err != nil {
 		return fmt.Errorf("adapter: %w", err)
 	}

@@ -32,12 +32,13 @@ import (
 	"github.com/kubetide/kubetide/scaler/scheduled"
 )
 
-var scheme = runtime.NewScheme()
-
-func init() {
+// newScheme is called by each that needs one: a manager writes to its scheme while it is made.
+func newScheme() *runtime.Scheme {
+	scheme := runtime.NewScheme()
 	utilruntime.Must(clientgoscheme.AddToScheme(scheme))
 	utilruntime.Must(kapacity.AddToScheme(scheme))
 	utilruntime.Must(zalando.AddToScheme(scheme))
+	return scheme
 }
 
 // writer is the part of the server that only one replica may be: it holds the Lease while it writes.
@@ -87,7 +88,7 @@ func (w *writer) manager() (manager.Manager, error) {
 	leaseConfig := rest.CopyConfig(w.rest)
 	leaseConfig.QPS, leaseConfig.Burst, leaseConfig.RateLimiter = 10, 20, nil
 	mgr, err := ctrl.NewManager(w.rest, ctrl.Options{
-		Scheme: scheme,
+		Scheme: newScheme(),
 		Logger: w.log,
 		Cache: cache.Options{
 			DefaultTransform: cache.TransformStripManagedFields(),

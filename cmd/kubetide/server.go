@@ -96,7 +96,7 @@ func run(ctx context.Context, c *config.Config, restConfig *rest.Config, log log
 			return nil
 		case <-ctx.Done():
 		}
-		log.Info("Kubetide stops", "answersFor", c.General.ShutdownDelay)
+		log.Info("Kubetide stops", "answersFor", c.General.ShutdownDelay.String())
 		adminServer.Stopping()
 		select {
 		case <-running.Done():
