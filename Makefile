@@ -24,7 +24,7 @@ test-unit: ## Unit, property and fuzz-seed tests, with the race detector
 
 .PHONY: test-e2e
 test-e2e: lab-build ## Tests on the lab, with the race detector
-	go test -race -count=1 -p 1 -timeout 40m ./test/lab/... ./test/e2e/...
+	go test -race -count=1 -p 1 -parallel 12 -timeout 40m ./test/lab/... ./test/e2e/...
 
 .PHONY: build
 build: ## Build the kubetide binary into bin/
