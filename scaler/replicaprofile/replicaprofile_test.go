@@ -1,6 +1,7 @@
 package replicaprofile
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"testing"
@@ -15,6 +16,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 
 	kapacity "github.com/kubetide/kubetide/api/kapacity/v1alpha1"
@@ -310,5 +312,27 @@ func TestAConflictIsNobodysBusiness(t *testing.T) {
 	want := []string{"replica_profile_controller Normal UpdateScale rescale target workload from 1 to 3 replicas"}
 	if diff := cmp.Diff(want, w.Events.Take()); diff != "" || conflicts != 7 {
 		t.Errorf("%d conflicts, %s", conflicts, diff)
+	}
+}
+
+// A cache that has not seen our own write to /scale yet is neither somebody else's write nor a reason to write again.
+func TestAnOldCacheIsNotAnotherWriter(t *testing.T) {
+	w := world(t, enginetest.Deployment(5), profile("Deployment", 2, 0))
+	w.Settle()
+	old := interceptor.NewClient(w.Client, interceptor.Funcs{Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, o client.Object, opts ...client.GetOption) error {
+		err := c.Get(ctx, key, o, opts...)
+		if d, ok := o.(*appsv1.Deployment); ok && err == nil {
+			d.Spec.Replicas = new(int32(5))
+		}
+		return err
+	}})
+	w.Writes = nil
+	w.Events.Take()
+	r := &Reconciler{Client: old, Clock: w.Clock, Live: w.Client, Recorder: w.Events.Recorder(kapacity.ReplicaProfileEventComponent)}
+	if _, err := r.Reconcile(w.Context(), enginetest.Request); err != nil {
+		t.Fatal(err)
+	}
+	if events := w.Events.Take(); len(w.Writes)+len(events) != 0 {
+		t.Errorf("wrote %v, said %v", w.Writes, events)
 	}
 }
