@@ -153,7 +153,7 @@ func build(o Options, client kubernetes.Interface, mapper meta.RESTMapper, gette
 		Report: func(q sample.Query, points int, err error) { a.discovery.Report(q, points, err) },
 	})
 	a.discovery = discovery.New(discovery.Options{
-		Registry: a.registry, DefaultInterval: o.DefaultInterval, DisregardForeign: o.DisregardIncompatibleHPAs,
+		Registry: a.registry, DefaultInterval: o.DefaultInterval, MaxAge: o.MaxAge, DisregardForeign: o.DisregardIncompatibleHPAs,
 		Add: a.serve, Remove: a.unserve, Clock: o.Clock, Registerer: o.Registerer, Elected: o.Elected, Log: o.Log.WithName("discovery"),
 		Recorder: a.events.NewRecorder(scheme.Scheme, corev1.EventSource{Component: "kubetide"}),
 	})
@@ -195,10 +195,10 @@ func (a *Adapter) Reader() sample.Reader { return a.store }
 // Recollect collects the queries that match now: something has changed that their answers depend on.
 func (a *Adapter) Recollect(match func(sample.Query) bool) { a.scheduler.Recollect(match) }
 
-// Address is where the metrics APIs listen; nil if there are none.
+// Address is where the metrics APIs listen; port 0 if there are none.
 func (a *Adapter) Address() net.Addr {
 	if a.server == nil {
-		return nil
+		return &net.TCPAddr{}
 	}
 	return a.server.Address()
 }

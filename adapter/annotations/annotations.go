@@ -80,9 +80,17 @@ type Parsed struct {
 	Problems []Problem
 }
 
-// Parse reads the HPA. defaultInterval is that of metrics without an interval annotation.
-func Parse(hpa *autoscalingv2.HorizontalPodAutoscaler, registry *collectors.Registry, defaultInterval time.Duration) Parsed {
-	p := &parser{hpa: hpa, registry: registry, defaultInterval: defaultInterval}
+// Options are the operator's.
+type Options struct {
+	// DefaultInterval is that of metrics without an interval annotation.
+	DefaultInterval time.Duration
+	// MaxAge is the greatest age of a value that is served; 0 for no limit.
+	MaxAge time.Duration
+}
+
+// Parse reads the HPA.
+func Parse(hpa *autoscalingv2.HorizontalPodAutoscaler, registry *collectors.Registry, o Options) Parsed {
+	p := &parser{hpa: hpa, registry: registry, options: o}
 	p.read(hpa.Annotations)
 	for i, spec := range hpa.Spec.Metrics {
 		if i >= maxMetrics {
@@ -101,11 +109,11 @@ func Parse(hpa *autoscalingv2.HorizontalPodAutoscaler, registry *collectors.Regi
 }
 
 type parser struct {
-	hpa             *autoscalingv2.HorizontalPodAutoscaler
-	registry        *collectors.Registry
-	defaultInterval time.Duration
-	configs         map[metricID]*config
-	out             Parsed
+	hpa      *autoscalingv2.HorizontalPodAutoscaler
+	registry *collectors.Registry
+	options  Options
+	configs  map[metricID]*config
+	out      Parsed
 }
 
 type metricID struct {
@@ -409,7 +417,7 @@ func (p *parser) choose(r collectors.Request, fromLabels labels.Set, c *config) 
 
 // common reads the keys that all collectors have.
 func (p *parser) common(r *collectors.Request, own *collectorConfig, fail func(string, bool, string, ...any)) (perReplica, ok bool) {
-	r.Interval = p.defaultInterval
+	r.Interval = p.options.DefaultInterval
 	settings := maps.Clone(own.settings)
 	if text, set := settings[keyInterval]; set {
 		interval, err := time.ParseDuration(strings.TrimSpace(text))
@@ -420,6 +428,9 @@ func (p *parser) common(r *collectors.Request, own *collectorConfig, fail func(s
 		case interval < MinInterval || interval > MaxInterval:
 			fail(own.annotation(keyInterval), false, "%s is not between %s and %s", interval, MinInterval, MaxInterval)
 			return false, false
+		case p.options.MaxAge > 0 && interval > p.options.MaxAge:
+			p.problem(Problem{Metric: r.Metric, Key: own.annotation(keyInterval),
+				Message: fmt.Sprintf("is %s, but a value is served for %s only, so there is none for the rest of the interval", interval, p.options.MaxAge)})
 		}
 		r.Interval = interval
 		delete(settings, keyInterval)

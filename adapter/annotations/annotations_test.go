@@ -181,6 +181,10 @@ func TestParse(t *testing.T) {
 			[]string{"/interval: 1ms is not between 1s and 24h0m0s"}},
 		"a negative interval": {
 			hpa(map[string]string{"metric-config.pods.rps.json-path/interval": "-5s"}, podsMetric("rps")), nil, []string{"-5s is not between"}},
+		"an interval longer than a value is served": {
+			hpa(map[string]string{"metric-config.external.m.cron/interval": "1h"}, externalMetric("m", map[string]string{"type": "cron"})),
+			[]string{`External m by cron every 1h0m0s {type=cron} {"type":"cron"}`},
+			[]string{"metric-config.external.m.cron/interval: is 1h0m0s, but a value is served for 15m0s only"}},
 		"an interval without a unit": {
 			hpa(map[string]string{"metric-config.pods.rps.json-path/interval": "30"}, podsMetric("rps")), nil, []string{`"30" is not a duration`}},
 		"an endless interval": {
@@ -251,7 +255,7 @@ func TestParse(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			got := Parse(tt.hpa, registry(), time.Minute)
+			got := Parse(tt.hpa, registry(), Options{DefaultInterval: time.Minute, MaxAge: 15 * time.Minute})
 			var queries []string
 			for _, m := range got.Metrics {
 				queries = append(queries, show(m.Query))
@@ -277,7 +281,7 @@ func TestParse(t *testing.T) {
 
 func TestForeignMetricsAreThoseThatNoAnnotationNames(t *testing.T) {
 	got := Parse(hpa(map[string]string{"metric-config.pods.ours.jsonpath/port": "1"},
-		podsMetric("theirs"), podsMetric("ours"), externalMetric("s0-queue", map[string]string{"scaledobject.keda.sh/name": "x"})), registry(), time.Minute)
+		podsMetric("theirs"), podsMetric("ours"), externalMetric("s0-queue", map[string]string{"scaledobject.keda.sh/name": "x"})), registry(), Options{DefaultInterval: time.Minute, MaxAge: 15 * time.Minute})
 	foreign := map[string]bool{}
 	for _, p := range got.Problems {
 		foreign[p.Metric] = p.Foreign
@@ -294,7 +298,7 @@ func TestWhatOneHPAMayAskIsBounded(t *testing.T) {
 		annotations[fmt.Sprintf("metric-config.pods.m%04d.json-path/port", i)] = "1"
 		metrics = append(metrics, podsMetric(fmt.Sprintf("m%04d", i)))
 	}
-	got := Parse(hpa(annotations, metrics...), registry(), time.Minute)
+	got := Parse(hpa(annotations, metrics...), registry(), Options{DefaultInterval: time.Minute, MaxAge: 15 * time.Minute})
 	if len(got.Metrics) != maxMetrics {
 		t.Errorf("%d metrics, want %d", len(got.Metrics), maxMetrics)
 	}
@@ -314,8 +318,8 @@ func FuzzParse(f *testing.F) {
 	f.Fuzz(func(t *testing.T, key1, value1, key2, value2, label, labelValue, metric string) {
 		h := hpa(map[string]string{key1: value1, key2: value2}, podsMetric(metric), externalMetric(metric, map[string]string{label: labelValue}),
 			objectMetric(metric, "networking.k8s.io/v1", "Ingress", labelValue))
-		got := Parse(h, registry(), time.Minute)
-		if diff := cmp.Diff(got, Parse(h, registry(), time.Minute)); diff != "" {
+		got := Parse(h, registry(), Options{DefaultInterval: time.Minute, MaxAge: 15 * time.Minute})
+		if diff := cmp.Diff(got, Parse(h, registry(), Options{DefaultInterval: time.Minute, MaxAge: 15 * time.Minute})); diff != "" {
 			t.Errorf("two readings differ:\n%s", diff)
 		}
 		for _, p := range got.Problems {

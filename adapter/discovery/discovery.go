@@ -33,6 +33,8 @@ type Options struct {
 	Registry *collectors.Registry
 	// DefaultInterval is that of metrics without an interval annotation.
 	DefaultInterval time.Duration
+	// MaxAge is the greatest age of a value that is served.
+	MaxAge time.Duration
 	// DisregardForeign says nothing about metrics that may be another adapter's.
 	DisregardForeign bool
 	// Add and Remove are told which queries are to be collected and served.
@@ -138,7 +140,7 @@ func (d *Discovery) set(obj any) {
 	if !ok {
 		return
 	}
-	parsed := annotations.Parse(hpa, d.Registry, d.DefaultInterval)
+	parsed := annotations.Parse(hpa, d.Registry, annotations.Options{DefaultInterval: d.DefaultInterval, MaxAge: d.MaxAge})
 	key := types.NamespacedName{Namespace: hpa.Namespace, Name: hpa.Name}
 	d.mu.Lock()
 	defer d.mu.Unlock()
