@@ -186,7 +186,7 @@ spec: {containers: [{name: c, image: nginx}]}`)
 		t.Fatal(err)
 	}
 	defer listener.Close()
-	go http.Serve(listener, http.HandlerFunc(func(out http.ResponseWriter, _ *http.Request) { io.WriteString(out, "played") }))
+	go func() { _ = http.Serve(listener, http.HandlerFunc(func(out http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(out, "played") })) }()
 	if body, err := get("http://" + pod.Status.PodIP + ":8080/"); err != nil || body != "played" {
 		t.Fatalf("got %q, %v", body, err)
 	}
@@ -444,7 +444,9 @@ func TestTheCommandRunsASecondLabAndLeavesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	var pid int
-	fmt.Sscan(string(data), &pid)
+	if _, err := fmt.Sscan(string(data), &pid); err != nil {
+		t.Fatal(err)
+	}
 	if len(processesOf(state)) < 5 {
 		t.Errorf("the lab's processes are not recognized: %q", processesOf(state))
 	}
@@ -485,7 +487,7 @@ func TestAnInterruptedStartLeavesNothing(t *testing.T) {
 	if err := up.Process.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)
 	}
-	io.Copy(io.Discard, stderr)
+	_, _ = io.Copy(io.Discard, stderr)
 	if err := up.Wait(); err == nil {
 		t.Error("an interrupted start succeeded")
 	}

@@ -30,10 +30,10 @@ func main() {
 	mux.HandleFunc("/sick", func(http.ResponseWriter, *http.Request) { _ = os.WriteFile("/scratch/sick", nil, 0o644) })
 	mux.HandleFunc("/well", func(http.ResponseWriter, *http.Request) { _ = os.Remove("/scratch/sick") })
 	mux.HandleFunc("/args", func(out http.ResponseWriter, _ *http.Request) { _ = json.NewEncoder(out).Encode(os.Args[1:]) })
-	mux.HandleFunc("/env", func(out http.ResponseWriter, in *http.Request) { io.WriteString(out, os.Getenv(in.FormValue("name"))) })
+	mux.HandleFunc("/env", func(out http.ResponseWriter, in *http.Request) { _, _ = io.WriteString(out, os.Getenv(in.FormValue("name"))) })
 	mux.HandleFunc("/hostname", func(out http.ResponseWriter, _ *http.Request) {
 		name, _ := os.Hostname()
-		io.WriteString(out, name)
+		_, _ = io.WriteString(out, name)
 	})
 	mux.HandleFunc("/file", func(out http.ResponseWriter, in *http.Request) {
 		data, err := os.ReadFile(in.FormValue("path"))
@@ -41,7 +41,7 @@ func main() {
 			http.Error(out, err.Error(), http.StatusNotFound)
 			return
 		}
-		out.Write(data)
+		_, _ = out.Write(data)
 	})
 	mux.HandleFunc("/write", func(out http.ResponseWriter, in *http.Request) {
 		if err := os.WriteFile(in.FormValue("path"), []byte("x"), 0o644); err != nil {
@@ -56,7 +56,7 @@ func main() {
 	// An aggregated API with one group version and nothing in it.
 	mux.HandleFunc("/apis/test.lab/v1", func(out http.ResponseWriter, _ *http.Request) {
 		out.Header().Set("Content-Type", "application/json")
-		io.WriteString(out, `{"kind":"APIResourceList","apiVersion":"v1","groupVersion":"test.lab/v1","resources":[]}`)
+		_, _ = io.WriteString(out, `{"kind":"APIResourceList","apiVersion":"v1","groupVersion":"test.lab/v1","resources":[]}`)
 	})
 	// An admission webhook that labels what it sees.
 	mux.HandleFunc("/admit", func(out http.ResponseWriter, in *http.Request) {
