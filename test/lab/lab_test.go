@@ -186,7 +186,9 @@ spec: {containers: [{name: c, image: nginx}]}`)
 		t.Fatal(err)
 	}
 	defer listener.Close()
-	go func() { _ = http.Serve(listener, http.HandlerFunc(func(out http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(out, "played") })) }()
+	go func() {
+		_ = http.Serve(listener, http.HandlerFunc(func(out http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(out, "played") }))
+	}()
 	if body, err := get("http://" + pod.Status.PodIP + ":8080/"); err != nil || body != "played" {
 		t.Fatalf("got %q, %v", body, err)
 	}

@@ -30,7 +30,9 @@ func main() {
 	mux.HandleFunc("/sick", func(http.ResponseWriter, *http.Request) { _ = os.WriteFile("/scratch/sick", nil, 0o644) })
 	mux.HandleFunc("/well", func(http.ResponseWriter, *http.Request) { _ = os.Remove("/scratch/sick") })
 	mux.HandleFunc("/args", func(out http.ResponseWriter, _ *http.Request) { _ = json.NewEncoder(out).Encode(os.Args[1:]) })
-	mux.HandleFunc("/env", func(out http.ResponseWriter, in *http.Request) { _, _ = io.WriteString(out, os.Getenv(in.FormValue("name"))) })
+	mux.HandleFunc("/env", func(out http.ResponseWriter, in *http.Request) {
+		_, _ = io.WriteString(out, os.Getenv(in.FormValue("name")))
+	})
 	mux.HandleFunc("/hostname", func(out http.ResponseWriter, _ *http.Request) {
 		name, _ := os.Hostname()
 		_, _ = io.WriteString(out, name)
