@@ -286,7 +286,7 @@ func TestBadAnnotationsAreReported(t *testing.T) {
 			create(t, ns, "%s", tc.yaml(hpa))
 			eventually(t, 20*time.Second, func() error {
 				var errs []error
-				for _, reason := range []string{"CreateNewMetricsCollector", "MetricCollectionFailed", "MetricConfigWarning"} {
+				for _, reason := range []string{"CreateNewMetricsCollector", "MetricCollectionFailed", "MetricConfigIgnored"} {
 					err := wantEvent(t, ns, "HorizontalPodAutoscaler", hpa, reason, tc.want...)()
 					if err == nil {
 						return nil
