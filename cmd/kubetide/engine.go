@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
 	"sync"
 	"time"
 
@@ -11,8 +12,10 @@ import (
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime"
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
+	"k8s.io/apimachinery/pkg/util/uuid"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/leaderelection/resourcelock"
 	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
@@ -32,6 +35,13 @@ import (
 	"github.com/kubetide/kubetide/scaler/scheduled"
 )
 
+// How the lead is held: another replica takes over at most leaseDuration and a retryPeriod after the last renewal.
+const (
+	leaseDuration = 6 * time.Second
+	renewDeadline = 4 * time.Second
+	retryPeriod   = time.Second
+)
+
 // newScheme is called by each that needs one: a manager writes to its scheme while it is made.
 func newScheme() *runtime.Scheme {
 	scheme := runtime.NewScheme()
@@ -44,6 +54,7 @@ func newScheme() *runtime.Scheme {
 // writer is the part of the server that only one replica may be: it holds the Lease while it writes.
 type writer struct {
 	config    *config.Config
+	identity  string
 	rest      *rest.Config
 	log       logr.Logger
 	decisions *decision.Log
@@ -53,7 +64,12 @@ type writer struct {
 }
 
 func newWriter(c *config.Config, restConfig *rest.Config, log logr.Logger) *writer {
-	return &writer{config: c, rest: restConfig, log: log, decisions: decision.NewLog(0, 0), elected: make(chan struct{})}
+	identity := c.General.Identity
+	if identity == "" {
+		host, _ := os.Hostname() // only for people who look at the Lease
+		identity = host + "_" + string(uuid.NewUUID())
+	}
+	return &writer{config: c, identity: identity, rest: restConfig, log: log, decisions: decision.NewLog(0, 0), elected: make(chan struct{})}
 }
 
 // run takes part in the election until ctx ends. A lost lead, after an outage of the API server for example, is no reason to
@@ -87,6 +103,11 @@ func (w *writer) manager() (manager.Manager, error) {
 	// Renewals must not queue behind what the lead is for.
 	leaseConfig := rest.CopyConfig(w.rest)
 	leaseConfig.QPS, leaseConfig.Burst, leaseConfig.RateLimiter = 10, 20, nil
+	lock, err := resourcelock.NewFromKubeconfig(resourcelock.LeasesResourceLock, w.config.General.Namespace, kapacity.LeaderElectionID,
+		resourcelock.ResourceLockConfig{Identity: w.identity}, leaseConfig, renewDeadline)
+	if err != nil {
+		return nil, fmt.Errorf("engine: %w", err)
+	}
 	mgr, err := ctrl.NewManager(w.rest, ctrl.Options{
 		Scheme: newScheme(),
 		Logger: w.log,
@@ -94,18 +115,16 @@ func (w *writer) manager() (manager.Manager, error) {
 			DefaultTransform: cache.TransformStripManagedFields(),
 			ByObject:         map[client.Object]cache.ByObject{&corev1.Pod{}: {Transform: slimPod}},
 		},
-		Metrics:                       metricsserver.Options{BindAddress: "0"},
-		HealthProbeBindAddress:        "0",
-		PprofBindAddress:              "0",
-		LeaderElection:                true,
-		LeaderElectionID:              kapacity.LeaderElectionID,
-		LeaderElectionNamespace:       w.config.General.Namespace,
-		LeaderElectionConfig:          leaseConfig,
-		LeaderElectionReleaseOnCancel: true,
-		LeaseDuration:                 ptr.To(6 * time.Second),
-		RenewDeadline:                 ptr.To(4 * time.Second),
-		RetryPeriod:                   ptr.To(time.Second),
-		GracefulShutdownTimeout:       ptr.To(5 * time.Second),
+		Metrics:                             metricsserver.Options{BindAddress: "0"},
+		HealthProbeBindAddress:              "0",
+		PprofBindAddress:                    "0",
+		LeaderElection:                      true,
+		LeaderElectionResourceLockInterface: lock,
+		LeaderElectionReleaseOnCancel:       true,
+		LeaseDuration:                       ptr.To(leaseDuration),
+		RenewDeadline:                       ptr.To(renewDeadline),
+		RetryPeriod:                         ptr.To(retryPeriod),
+		GracefulShutdownTimeout:             ptr.To(5 * time.Second),
 		Controller: ctrlconfig.Controller{
 			SkipNameValidation: ptr.To(true), // a second manager in this process has the same controllers
 			EnableWarmup:       ptr.To(true), // a new leader begins with full caches

@@ -167,6 +167,8 @@ func apiServicesSorted() []string { return slices.Sorted(slices.Values(apiServic
 func TestThePodFitsTheServer(t *testing.T) {
 	t.Setenv("POD_NAMESPACE", "kubetide-system")
 	t.Setenv("POD_IP", "fd00::1")
+	t.Setenv("POD_NAME", "kubetide-0")
+	t.Setenv("POD_UID", "1")
 	spec := find(t, "Deployment", "kubetide").Spec.Template.Spec
 	container := spec.Containers[0]
 	args := append([]string{"config", "check"}, container.Args[1:]...)

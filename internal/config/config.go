@@ -35,6 +35,7 @@ type Config struct {
 type General struct {
 	Modules    []string
 	Namespace  string
+	Identity   string
 	Kubeconfig string
 	// KubeClientQPS and KubeClientBurst bound the requests to the API server, in requests a second.
 	KubeClientQPS   float32
@@ -118,6 +119,8 @@ func (c *General) RegisterFlags(fs *pflag.FlagSet, _ string) {
 	fs.StringSliceVar(&c.Modules, "modules", c.Modules,
 		"What to run: adapter (collects metrics and serves the metrics APIs), engine (IHPAs, schedules, readiness gates).")
 	fs.StringVar(&c.Namespace, "namespace", c.Namespace, "The namespace that the server itself lives in, with its Lease and its certificate's Secret.")
+	fs.StringVar(&c.Identity, "identity", c.Identity,
+		"The `name` under which this replica asks for the lead. No other may have it; a process that has it again leads again at once. Empty: a random one.")
 	fs.StringVar(&c.Kubeconfig, "kubeconfig", c.Kubeconfig, "The kubeconfig `file` to use outside a cluster. Empty: the pod's service account.")
 	fs.Float32Var(&c.KubeClientQPS, "kube-client-qps", c.KubeClientQPS, "Requests a second to the API server, on average. Negative: no bound.")
 	fs.IntVar(&c.KubeClientBurst, "kube-client-burst", c.KubeClientBurst, "Requests to the API server that may follow each other at once.")
@@ -140,6 +143,9 @@ func (c *General) Validate() error {
 	}
 	if len(validation.IsDNS1123Label(c.Namespace)) > 0 {
 		bad.add("namespace", "%q is no name of a namespace", c.Namespace)
+	}
+	if len(c.Identity) > 253 {
+		bad.add("identity", "is longer than 253 bytes")
 	}
 	if c.KubeClientQPS == 0 {
 		bad.add("kube-client-qps", "must be above 0, or negative for no bound")

@@ -142,6 +142,7 @@ func TestMistakesAreNamedInOneLine(t *testing.T) {
 		"a service name that can't be one":         {inputs{args: []string{"--service-name=a.b"}}, `--service-name: "a.b"`},
 		"values that are never served":             {inputs{args: []string{"--metrics-ttl=0s"}}, `--metrics-ttl: must be at least 1s`},
 		"a log format that is none":                {inputs{args: []string{"--log.format=xml"}}, `--log.format: must be json or console`},
+		"an identity without end":                  {inputs{args: []string{"--identity=" + strings.Repeat("a", 254)}}, `--identity: is longer than 253 bytes`},
 		"no burst":                                 {inputs{args: []string{"--kube-client-burst=0"}}, `--kube-client-burst: must be at least 1`},
 		"a negative delay":                         {inputs{args: []string{"--shutdown-delay=-1s"}}, `--shutdown-delay: must not be negative`},
 		"the machine's zone, which differs by pod": {inputs{args: []string{"--scaling-schedule-default-time-zone=Local"}}, `"Local" is no IANA time zone`},
