@@ -96,7 +96,7 @@ func webDeployment() *appsv1.Deployment {
 
 func webHPA() *autoscalingv2.HorizontalPodAutoscaler {
 	return &autoscalingv2.HorizontalPodAutoscaler{
-		ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "web", UID: "hpa", Annotations: map[string]string{"metric-config.pods.n.numbers/interval": "1h"}},
+		ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "web", UID: "hpa", Annotations: map[string]string{"metric-config.pods.n.numbers/interval": "10m"}},
 		Spec: autoscalingv2.HorizontalPodAutoscalerSpec{
 			ScaleTargetRef: autoscalingv2.CrossVersionObjectReference{APIVersion: "apps/v1", Kind: "Deployment", Name: "web"},
 			Metrics: []autoscalingv2.MetricSpec{{Type: autoscalingv2.PodsMetricSourceType,

@@ -77,7 +77,7 @@ func (s *Store) metric(kind sample.Kind, namespace, name string) *metric {
 }
 
 func (s *Store) seriesShard(series sample.Series) *seriesShard {
-	return &s.series[maphash.Comparable(s.seed, series)%shards]
+	return &s.series[s.shard(series.Namespace, series.Metric, series.Selector)]
 }
 
 // exact returns the series with exactly this address.

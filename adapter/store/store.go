@@ -310,8 +310,13 @@ func (s *Store) newEntry(q sample.Query) *entry {
 	return e
 }
 
+// shard hashes no more of a name than spreads the load; the maps hash it again.
+func (s *Store) shard(namespace, metric, selector string) uint64 {
+	return maphash.Comparable(s.seed, [3]string{namespace, metric, selector}) % shards
+}
+
 func (s *Store) queryShard(q sample.Query) *queryShard {
-	return &s.queries[maphash.Comparable(s.seed, q)%shards]
+	return &s.queries[s.shard(q.Namespace, q.Metric, q.Selector)]
 }
 
 func (s *Store) entry(q sample.Query) (e *entry, wanted bool) {
