@@ -34,13 +34,17 @@ import (
 func startAdapter(ctx context.Context, group *errgroup.Group, c *config.Config, restConfig *rest.Config,
 	certificate dynamiccertificates.CertKeyContentProvider, elected <-chan struct{}, adminServer *admin.Server, log logr.Logger,
 ) error {
+	listener, err := net.Listen("tcp", address(c, c.Serving.SecurePort))
+	if err != nil {
+		return fmt.Errorf("metrics APIs: %w", err)
+	}
+	restConfig = rest.CopyConfig(restConfig) // clients write to it while they are made
 	a, err := adapter.New(adapter.Options{
 		Config: restConfig, Kubeconfig: c.General.Kubeconfig,
 		DefaultInterval: c.Adapter.DefaultCollectionInterval, MaxAge: c.Adapter.MetricsTTL,
 		DisregardIncompatibleHPAs: c.Adapter.DisregardIncompatibleHPAs,
 		CustomMetrics:             c.Adapter.EnableCustomMetricsAPI, ExternalMetrics: c.Adapter.EnableExternalMetricsAPI,
-		BindAddress: net.ParseIP(c.Serving.BindAddress), SecurePort: c.Serving.SecurePort,
-		Certificate: certificate, Version: version(), Elected: elected, Registerer: metrics.Registry, Log: log,
+		Listener: listener, Certificate: certificate, Version: version(), Elected: elected, Registerer: metrics.Registry, Log: log,
 	})
 	if err != nil {
 		return err

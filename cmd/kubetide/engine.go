@@ -69,7 +69,7 @@ func newWriter(c *config.Config, restConfig *rest.Config, log logr.Logger) *writ
 		host, _ := os.Hostname() // only for people who look at the Lease
 		identity = host + "_" + string(uuid.NewUUID())
 	}
-	return &writer{config: c, identity: identity, rest: restConfig, log: log, decisions: decision.NewLog(0, 0), elected: make(chan struct{})}
+	return &writer{config: c, identity: identity, rest: rest.CopyConfig(restConfig), log: log, decisions: decision.NewLog(0, 0), elected: make(chan struct{})}
 }
 
 // run takes part in the election until ctx ends. A lost lead, after an outage of the API server for example, is no reason to
@@ -103,7 +103,7 @@ func (w *writer) manager() (manager.Manager, error) {
 	// Renewals must not queue behind what the lead is for.
 	leaseConfig := rest.CopyConfig(w.rest)
 	leaseConfig.QPS, leaseConfig.Burst, leaseConfig.RateLimiter = 10, 20, nil
-	lock, err := resourcelock.NewFromKubeconfig(resourcelock.LeasesResourceLock, w.config.General.Namespace, kapacity.LeaderElectionID,
+	lock, err := resourcelock.NewFromKubeconfig(resourcelock.LeasesResourceLock, w.config.General.Namespace, leaseName(w.config),
 		resourcelock.ResourceLockConfig{Identity: w.identity}, leaseConfig, renewDeadline)
 	if err != nil {
 		return nil, fmt.Errorf("engine: %w", err)
@@ -143,6 +143,14 @@ func (w *writer) manager() (manager.Manager, error) {
 		w.electedOnce.Do(func() { close(w.elected) })
 		return nil
 	}))
+}
+
+// leaseName keeps adapters that are installed apart from taking the lead from the engine; their leader only writes Events.
+func leaseName(c *config.Config) string {
+	if c.Enabled(config.ModuleEngine) {
+		return kapacity.LeaderElectionID
+	}
+	return adapterLease
 }
 
 func (w *writer) setup(mgr manager.Manager) error {

@@ -143,7 +143,7 @@ func TestTheManifestsAndTheServerMeanTheSameObjects(t *testing.T) {
 	slices.Sort(services)
 	for what, pair := range map[string][2][]string{
 		"the Secret":                     {{certificateSecret}, named(own, "secrets")},
-		"the Lease":                      {{kapacity.LeaderElectionID}, named(own, "leases")},
+		"the Lease":                      {{kapacity.LeaderElectionID, adapterLease}, named(own, "leases")},
 		"the APIServices whose bundles":  {apiServicesSorted(), named(adapter, "apiservices")},
 		"the APIServices there are":      {apiServicesSorted(), services},
 		"the webhooks whose bundles":     {{webhookConfiguration}, named(engine, "mutatingwebhookconfigurations")},

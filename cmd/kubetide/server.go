@@ -41,6 +41,7 @@ import (
 const (
 	certificateSecret    = "kubetide-certs"
 	webhookConfiguration = "kubetide"
+	adapterLease         = "kubetide-adapter"
 )
 
 var apiServices = []string{"v1beta1.custom.metrics.k8s.io", "v1beta2.custom.metrics.k8s.io", "v1beta1.external.metrics.k8s.io"}
@@ -81,6 +82,7 @@ func run(ctx context.Context, c *config.Config, restConfig *rest.Config, log log
 	defer stopWriting()
 	defer context.AfterFunc(ctx, stopWriting)()
 
+	started := make(chan struct{})
 	adminServer, err := admin.New(admin.Options{
 		Address: address(c, c.Admin.Port), Pprof: c.Admin.Pprof,
 		Metrics: []prometheus.Gatherer{metrics.Registry, legacyregistry.DefaultGatherer},
@@ -96,17 +98,19 @@ func run(ctx context.Context, c *config.Config, restConfig *rest.Config, log log
 			return nil
 		case <-ctx.Done():
 		}
-		log.Info("Kubetide stops", "answersFor", c.General.ShutdownDelay.String())
 		adminServer.Stopping()
 		select {
-		case <-running.Done():
-		case <-time.After(c.General.ShutdownDelay):
+		case <-started:
+			log.Info("Kubetide stops", "answersFor", c.General.ShutdownDelay.String())
+			select {
+			case <-running.Done():
+			case <-time.After(c.General.ShutdownDelay):
+			}
+		default: // nobody has been sent here yet
 		}
 		stopAnswering()
 		return nil
 	})
-
-	started := make(chan struct{})
 	adminServer.AddReady("start", func() error {
 		select {
 		case <-started:
@@ -116,9 +120,14 @@ func run(ctx context.Context, c *config.Config, restConfig *rest.Config, log log
 		}
 	})
 	err = func() error {
-		certificate, err := startCertificate(answering, group, c, restConfig, log.WithName("certs"))
-		if err != nil || ctx.Err() != nil {
+		certificate, ready, err := startCertificate(answering, group, c, restConfig, log.WithName("certs"))
+		if err != nil {
 			return err
+		}
+		select {
+		case <-ready:
+		case <-writing.Done(): // stopped, or failed, before there was one
+			return nil
 		}
 		w := newWriter(c, restConfig, log.WithName("engine"))
 		if c.Enabled(config.ModuleEngine) {
@@ -126,12 +135,12 @@ func run(ctx context.Context, c *config.Config, restConfig *rest.Config, log log
 				return err
 			}
 		}
+		group.Go(func() error { return w.run(writing) })
 		if c.Enabled(config.ModuleAdapter) {
 			if err := startAdapter(answering, group, c, restConfig, certificate, w.elected, adminServer, log.WithName("adapter")); err != nil {
 				return err
 			}
 		}
-		group.Go(func() error { return w.run(writing) })
 		close(started)
 		return nil
 	}()
@@ -142,24 +151,26 @@ func run(ctx context.Context, c *config.Config, restConfig *rest.Config, log log
 	return group.Wait()
 }
 
-// startCertificate returns once there is a certificate, or ctx ends.
+// startCertificate returns what keeps the certificate, and what is closed once there is one.
 func startCertificate(ctx context.Context, group *errgroup.Group, c *config.Config, restConfig *rest.Config, log logr.Logger,
-) (dynamiccertificates.CertKeyContentProvider, error) {
+) (dynamiccertificates.CertKeyContentProvider, <-chan struct{}, error) {
 	if c.Serving.TLSCertFile != "" {
 		files, err := certs.NewFiles(c.Serving.TLSCertFile, c.Serving.TLSPrivateKeyFile)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		group.Go(func() error { return files.Run(ctx) })
-		return files, nil
+		ready := make(chan struct{})
+		close(ready)
+		return files, ready, nil
 	}
 	client, err := kubernetes.NewForConfig(restConfig)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	dynamicClient, err := dynamic.NewForConfig(restConfig)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	options := certs.Options{
 		Client: client, Dynamic: dynamicClient, Clock: clock.RealClock{}, Log: log,
@@ -173,11 +184,7 @@ func startCertificate(ctx context.Context, group *errgroup.Group, c *config.Conf
 	}
 	keeper := certs.NewKeeper(options)
 	group.Go(func() error { return keeper.Run(ctx) })
-	select {
-	case <-keeper.Ready():
-	case <-ctx.Done():
-	}
-	return keeper, nil
+	return keeper, keeper.Ready(), nil
 }
 
 func startWebhooks(ctx context.Context, group *errgroup.Group, c *config.Config, certificate dynamiccertificates.CertKeyContentProvider, log logr.Logger) error {
