@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
@@ -64,4 +65,22 @@ func webhookAnswers(ctx context.Context, cluster *lab.Lab) error {
 		case <-time.After(200 * time.Millisecond):
 		}
 	}
+}
+
+// Races returns what the race detector has found in the server, in all its pods until now; empty if nothing.
+func Races(cluster *lab.Lab) (string, error) {
+	logs, err := filepath.Glob(filepath.Join(cluster.Dir(), "logs", "pods", "kubetide-system_*.log"))
+	if err != nil || len(logs) == 0 {
+		return "", fmt.Errorf("no logs of kubetide below %s (%v)", cluster.Dir(), err)
+	}
+	for _, file := range logs {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return "", err
+		}
+		if at := bytes.Index(text, []byte("WARNING: DATA RACE")); at >= 0 {
+			return fmt.Sprintf("%s:\n%s", file, text[at:min(len(text), at+8000)]), nil
+		}
+	}
+	return "", nil
 }

@@ -74,7 +74,12 @@ func run(m *testing.M) (int, error) {
 	if api, err = client.NewWithWatch(cluster.Config(), client.Options{Scheme: scheme}); err != nil {
 		return 1, err
 	}
-	return m.Run(), nil
+	code := m.Run()
+	races, err := Races(cluster)
+	if err == nil && races != "" {
+		err = errors.New("the race detector has found something in the server: " + races)
+	}
+	return code, err
 }
 
 // newNamespace makes a namespace for the test and removes what may still be scaling in it when the test ends.
