@@ -12,6 +12,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/selection"
 
 	"github.com/kubetide/kubetide/internal/sample"
 )
@@ -173,11 +174,28 @@ func (m *metric) all() []*entry {
 	return list
 }
 
+// text is selector.String(), without its allocations for the selectors that HPAs have: key=value,...
 func text(selector labels.Selector) string {
 	if selector == nil || selector.Empty() {
 		return ""
 	}
-	return selector.String()
+	requirements, _ := selector.Requirements()
+	var out strings.Builder
+	out.Grow(len(requirements) * 32)
+	for i := range requirements {
+		key := requirements[i].Key()
+		value, exact := selector.RequiresExactMatch(key)
+		if !exact || requirements[i].Operator() != selection.Equals || i > 0 && requirements[i-1].Key() == key {
+			return selector.String()
+		}
+		if i > 0 {
+			out.WriteByte(',')
+		}
+		out.WriteString(key)
+		out.WriteByte('=')
+		out.WriteString(value)
+	}
+	return out.String()
 }
 
 func everything(selector labels.Selector) labels.Selector {

@@ -17,6 +17,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unique"
 
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
@@ -94,7 +95,7 @@ func (s *Store) Add(q sample.Query, served bool) {
 	e := shard.entries[q]
 	if e == nil {
 		e = s.newEntry(q)
-		shard.entries[q] = e
+		shard.entries[e.query] = e
 	}
 	if !e.wanted {
 		e.wanted = true
@@ -229,7 +230,7 @@ func (s *Store) Subscribe(q sample.Query, notify func()) (cancel func()) {
 	e := shard.entries[q]
 	if e == nil {
 		e = s.newEntry(q)
-		shard.entries[q] = e
+		shard.entries[e.query] = e
 	}
 	e.mu.Lock()
 	e.subscriptions = append(slices.Clip(e.subscriptions), own)
@@ -302,6 +303,10 @@ func notify(subscriptions []*subscription) {
 }
 
 func (s *Store) newEntry(q sample.Query) *entry {
+	// Series share these strings, so that comparing them touches memory that is in use already.
+	for _, text := range []*string{&q.Namespace, &q.Metric, &q.Selector} {
+		*text = unique.Make(*text).Value()
+	}
 	e := &entry{query: q, maxAge: sample.MaxAge(q.Interval, s.limit), position: -1}
 	if selector, err := labels.Parse(q.Selector); err == nil {
 		e.labels = sample.ExactLabels(selector)

@@ -526,6 +526,18 @@ func TestStoreEqualsANaiveOne(t *testing.T) {
 	})
 }
 
+func TestTextIsTheSelectorsOwn(t *testing.T) {
+	for _, in := range []string{"", "a=b", "a=b,c=d", "b=1,a=2", "a==b", "a in (b)", "a in (b,c),d=e", "!a", "a", "a!=b", "a=b,a=c", "a=b,a!=c", "a!=c,a=b", "a=", "a>1"} {
+		selector := parse(t, in)
+		if got, want := text(selector), selector.String(); got != want {
+			t.Errorf("%q: text %q, want %q", in, got, want)
+		}
+	}
+	if text(labels.Nothing()) != labels.Nothing().String() {
+		t.Error("the text of a selector that matches nothing")
+	}
+}
+
 func TestReadersAndWritersTogether(t *testing.T) {
 	s := New(clocktesting.NewFakePassiveClock(start), 0)
 	var wg sync.WaitGroup
