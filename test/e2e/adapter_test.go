@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -14,8 +15,11 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
 const (
@@ -47,9 +51,26 @@ spec:
 `, name, port, target, extra)
 }
 
-// raw reads a path of the API as the administrator.
+// raw reads a path of the API as the administrator. An answer other than 200 is an error with the body.
 func raw(ctx context.Context, path string) ([]byte, error) {
-	return kube.CoreV1().RESTClient().Get().RequestURI(path).Do(ctx).Raw()
+	caller, err := rest.HTTPClientFor(cluster.Config())
+	if err != nil {
+		return nil, err
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, cluster.Config().Host+path, nil)
+	if err != nil {
+		return nil, err
+	}
+	response, err := caller.Do(request)
+	if err != nil {
+		return nil, err
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err == nil && response.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s: %s", response.Status, body)
+	}
+	return body, err
 }
 
 // The stock HPA scales a Deployment from what its pods answer at their own addresses, up and down.
@@ -133,11 +154,42 @@ spec:
 					return nil
 				}
 			}
+			active := func(want bool) func() error {
+				return func() error {
+					u := &unstructured.Unstructured{}
+					u.SetAPIVersion("zalando.org/v1")
+					u.SetKind(kind)
+					key := client.ObjectKey{Name: name}
+					if scope == "namespace" {
+						key.Namespace = ns
+					}
+					if err := api.Get(t.Context(), key, u); err != nil {
+						return err
+					}
+					if got, found, _ := unstructured.NestedBool(u.Object, "status", "active"); !found || got != want {
+						return fmt.Errorf("status.active is %v (found: %v), want %v", got, found, want)
+					}
+					return nil
+				}
+			}
 			eventually(t, 5*time.Second, value("0"))
+			eventually(t, 5*time.Second, active(false))
 			eventually(t, 30*time.Second, value("400"))
-			near(t, "the schedule's value", time.Now(), opens, time.Second)
+			near(t, "the schedule's value", time.Now(), opens, 3*time.Second)
+			eventually(t, 5*time.Second, active(true))
 			eventually(t, 30*time.Second, wantDesired(t, ns, "shop", 4))
 			eventually(t, 10*time.Second, wantReplicas(t, ns, "Deployment", "shop", 4))
+			// Edited, the schedule is over at once.
+			u := &unstructured.Unstructured{}
+			u.SetAPIVersion("zalando.org/v1")
+			u.SetKind(kind)
+			u.SetName(name)
+			if scope == "namespace" {
+				u.SetNamespace(ns)
+			}
+			must(t, api.Patch(t.Context(), u, client.RawPatch(types.MergePatchType, []byte(`{"spec":{"schedules":[]}}`))))
+			eventually(t, 5*time.Second, value("0"))
+			eventually(t, 5*time.Second, active(false))
 		})
 	}
 }
@@ -312,10 +364,10 @@ func TestTheMetricsAPIsAskWhoIsCalling(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			config := rest.AnonymousClientConfig(cluster.Config())
 			config.BearerToken = tc.token
-			client := kubernetes.NewForConfigOrDie(config)
+			caller := kubernetes.NewForConfigOrDie(config)
 			for path, want := range tc.want {
 				var status int
-				client.CoreV1().RESTClient().Get().RequestURI(path).Do(t.Context()).StatusCode(&status)
+				caller.CoreV1().RESTClient().Get().RequestURI(path).Do(t.Context()).StatusCode(&status)
 				if status != want {
 					t.Errorf("through the API server, %s answers %d, want %d", path, status, want)
 				}

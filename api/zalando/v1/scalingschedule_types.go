@@ -20,6 +20,7 @@ type ScalingSchedule struct {
 	// The windows.
 	Spec ScalingScheduleSpec `json:"spec"`
 	// Whether a window is going on. Written by the controller.
+	// +kubebuilder:default={}
 	// +optional
 	Status ScalingScheduleStatus `json:"status,omitzero"`
 }
@@ -49,6 +50,7 @@ type ClusterScalingSchedule struct {
 	// The windows.
 	Spec ScalingScheduleSpec `json:"spec"`
 	// Whether a window is going on. Written by the controller.
+	// +kubebuilder:default={}
 	// +optional
 	Status ScalingScheduleStatus `json:"status,omitzero"`
 }
@@ -174,5 +176,5 @@ type ScalingScheduleStatus struct {
 	// Whether a window, or its fading in or out, is going on.
 	// +kubebuilder:default=false
 	// +optional
-	Active bool `json:"active,omitempty"`
+	Active bool `json:"active"`
 }
