@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -54,6 +55,7 @@ type World struct {
 	Stuck bool
 
 	controllers []reconcile.Reconciler
+	mu          sync.Mutex // protects Writes, Fail and version: pods are written in parallel
 	simulating  bool
 	serial      int
 	version     int // counts the writes of everybody
@@ -152,6 +154,8 @@ func (w *World) Simulate(do func()) {
 }
 
 func (w *World) write(verb string, o client.Object, sub string) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	if w.simulating {
 		w.version++
 		return nil
@@ -172,7 +176,7 @@ func (w *World) create(ctx context.Context, c client.WithWatch, o client.Object,
 	if err := w.write("create", o, ""); err != nil {
 		return err
 	}
-	w.serial++
+	w.serial++ // creations are never parallel
 	if o.GetUID() == "" {
 		o.SetUID(types.UID(fmt.Sprintf("uid-%d", w.serial)))
 	}
@@ -261,8 +265,9 @@ func (w *World) Settle() (next time.Time) {
 		w.Simulate(w.play)
 		next = time.Time{}
 		for _, c := range w.controllers {
+			refusing := w.Fail != nil
 			result, err := c.Reconcile(w.Context(), Request)
-			if err != nil && w.Fail == nil {
+			if err != nil && !refusing {
 				w.T.Fatal(err)
 			}
 			if at := w.Clock.Now().Add(result.RequeueAfter); result.RequeueAfter > 0 && (next.IsZero() || at.Before(next)) {

@@ -127,7 +127,6 @@ func (r *Reconciler) finish(ctx context.Context, o *kapacity.IntelligentHorizont
 	if err := r.Client.Patch(ctx, o, optimistic(before), client.FieldOwner(target.FieldManager)); client.IgnoreNotFound(err) != nil {
 		return fmt.Errorf("remove finalizer: %w", err)
 	}
-	r.forget(o.Namespace, o.Name)
 	return nil
 }
 

@@ -22,6 +22,7 @@ import (
 
 	kapacity "github.com/kubetide/kubetide/api/kapacity/v1alpha1"
 	"github.com/kubetide/kubetide/internal/decision"
+	"github.com/kubetide/kubetide/portraits"
 	"github.com/kubetide/kubetide/scaler/enginetest"
 	"github.com/kubetide/kubetide/scaler/replicaprofile"
 )
@@ -588,8 +589,8 @@ func TestDynamicPortraits(t *testing.T) {
 
 	now := w.Clock.Now().Unix()
 	say(&kapacity.PortraitData{Type: kapacity.TimeSeriesPortraitData, ExpireTime: ptr.To(metav1.Unix(now+1800, 0)), TimeSeries: &kapacity.TimeSeriesPortrait{
-		TimeSeries: []kapacity.ReplicaTimeSeriesPoint{{Timestamp: now, Replicas: 4}, {Timestamp: now + 600, Replicas: 3}, {Timestamp: now + 1200, Replicas: 2}}}})
-	if got, want := timeline(w, 1900), "0:4/0 600:3/0 1200:2/0"; got != want {
+		TimeSeries: []kapacity.ReplicaTimeSeriesPoint{{Timestamp: now, Replicas: 4}, {Timestamp: now + 600, Replicas: 3}, {Timestamp: now + 1200, Replicas: 0}}}})
+	if got, want := timeline(w, 1900), "0:4/0 600:3/0 1200:0/0"; got != want {
 		t.Errorf("time series: got %s, want %s", got, want)
 	}
 	expect(w, kapacity.ConditionScalingActive, metav1.ConditionFalse, kapacity.ReasonNoValidPortraitValue, "")
@@ -886,5 +887,61 @@ func TestTheLastDecisionSaysWhy(t *testing.T) {
 	}
 	if want := w.Clock.Now().Add(30 * time.Second); d.Next == nil || !d.Next.Time.Equal(want) {
 		t.Errorf("next %v, want %v", d.Next, want)
+	}
+}
+
+// Slow kubelets: the observation begins when the last cut pod has left the endpoints, not before.
+func TestTheObservationWaitsForTheEndpoints(t *testing.T) {
+	w := world(t, enginetest.Deployment(4), enginetest.IHPAOf("Deployment", enginetest.Cutoff(100, 30, 60), enginetest.Static(1, 4)))
+	w.Advance(0)
+	w.Stuck = true
+	to(w, 2)
+	w.Advance(2 * time.Minute)
+	if got := numbers(w); got != "2/2" {
+		t.Fatalf("nothing may be deleted that still serves: %s", got)
+	}
+	w.Stuck = false
+	if got, want := timeline(w, 70), "0:2/2 60:2/0"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
+// F5: the cost is there before /scale is lowered, so that no ReplicaSet deletes another pod.
+func TestTheDeletionCostComesBeforeTheScale(t *testing.T) {
+	w := world(t, enginetest.Deployment(3), enginetest.IHPAOf("Deployment", enginetest.Cutoff(100, 30, 60), enginetest.Static(1, 3)))
+	w.Advance(0)
+	to(w, 2)
+	w.Advance(50 * time.Second)
+	var cut string
+	for _, p := range w.Pods() {
+		if p.Labels[kapacity.PodStateLabel] != "" {
+			cut = p.Name
+		}
+	}
+	w.Events.Take()
+	w.Writes = nil
+	w.Advance(10 * time.Second)
+	var got []string
+	for _, what := range w.Writes {
+		if strings.HasPrefix(what, "patch Pod") || strings.Contains(what, "/scale") {
+			got = append(got, what)
+		}
+	}
+	if diff := cmp.Diff([]string{"patch Pod " + cut, "update Deployment/scale nginx"}, got); diff != "" {
+		t.Error(diff)
+	}
+	if events := w.Events.Take(); !slices.Contains(events, fmt.Sprintf("replica_profile_controller Normal SelectPodsToDelete select pods to delete: [%s]", cut)) {
+		t.Errorf("events %v", events)
+	}
+}
+
+type exploding struct{}
+
+func (exploding) Evaluate(time.Time) portraits.Opinion { panic("boom") }
+
+func TestB14APortraitThatPanicsIsAFailure(t *testing.T) {
+	o := evaluate(func() portraits.Portrait { return exploding{} }, time.Now())
+	if o.Err == nil || !strings.Contains(o.Err.Error(), "boom") || o.HasValue {
+		t.Errorf("%+v", o)
 	}
 }
