@@ -68,7 +68,9 @@ func waitForKubetide(t *testing.T) {
 				return fmt.Errorf("pod %s is not ready: %+v", p.Name, p.Status.ContainerStatuses)
 			}
 		}
-		return nil
+		// The aggregator takes a moment longer to see it.
+		_, err := raw(t.Context(), externalV1beta1)
+		return err
 	})
 }
 
