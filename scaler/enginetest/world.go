@@ -17,6 +17,7 @@ import (
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
@@ -116,7 +117,9 @@ func New(t testing.TB, indexes []Index, objects ...client.Object) *World {
 		}
 	}
 	w := &World{T: t, Clock: clocktesting.NewFakeClock(Start), Events: &Events{}}
-	b := fake.NewClientBuilder().WithScheme(scheme).
+	mapper := meta.NewDefaultRESTMapper(nil) // for the one kind that is not known beforehand
+	mapper.Add(corev1.SchemeGroupVersion.WithKind("ReplicationController"), meta.RESTScopeNamespace)
+	b := fake.NewClientBuilder().WithScheme(scheme).WithRESTMapper(mapper).
 		WithStatusSubresource(&kapacity.IntelligentHorizontalPodAutoscaler{}, &kapacity.ReplicaProfile{}, &kapacity.HorizontalPortrait{}).
 		WithIndex(&corev1.Pod{}, target.ControllerUID, target.IndexControllerUID).
 		WithIndex(&appsv1.ReplicaSet{}, target.ControllerUID, target.IndexControllerUID).

@@ -271,6 +271,10 @@ func frozen(rp *kapacity.ReplicaProfile) string {
 // conflict sets the condition Conflict, and says whether somebody else scales the target, so that we stand down.
 func (r *Reconciler) conflict(ctx context.Context, rd *round) (bool, error) {
 	o := rd.o
+	if o.Spec.ScaleMode == kapacity.ScaleModePreview {
+		r.setCondition(o, kapacity.ConditionConflict, false, kapacity.ReasonNoConflict, "a preview disturbs nobody")
+		return false, nil
+	}
 	key := target.Key(o.Spec.ScaleTargetRef)
 	others := &autoscalingv2.HorizontalPodAutoscalerList{}
 	if err := r.Client.List(ctx, others, client.InNamespace(o.Namespace), client.MatchingFields{TargetIndex: key}); err != nil {

@@ -665,13 +665,15 @@ func TestPausedStopsWhereItStands(t *testing.T) {
 func TestPreviewDecidesAndTouchesNothing(t *testing.T) {
 	o := documented("Deployment")
 	o.Spec.ScaleMode = kapacity.ScaleModePreview
-	w := world(t, enginetest.Deployment(2), o)
+	// Beside the autoscaler that it may replace one day.
+	w := world(t, enginetest.Deployment(2), hpa("web", "Deployment", enginetest.Name), o)
 	w.Advance(time.Hour)
 	for _, e := range w.Writes {
 		if !strings.Contains(e, "IntelligentHorizontalPodAutoscaler") {
 			t.Errorf("wrote %s", e)
 		}
 	}
+	expect(w, kapacity.ConditionConflict, metav1.ConditionFalse, kapacity.ReasonNoConflict, "")
 	if s := w.IHPA().Status; *s.DesiredReplicas != 5 || *s.OnlineReplicas != 2 || s.LastDecision == nil {
 		t.Errorf("%+v", s)
 	}

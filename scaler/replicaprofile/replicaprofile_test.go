@@ -336,3 +336,25 @@ func TestAnOldCacheIsNotAnotherWriter(t *testing.T) {
 		t.Errorf("wrote %v, said %v", w.Writes, events)
 	}
 }
+
+// Any kind with /scale is scaled; only what deletes the pods it is told to can have pods cut.
+func TestAnyKindWithScaleIsScaledButNotCut(t *testing.T) {
+	rc := &corev1.ReplicationController{ObjectMeta: metav1.ObjectMeta{Namespace: enginetest.Namespace, Name: enginetest.Name},
+		Spec: corev1.ReplicationControllerSpec{Replicas: new(int32(1)), Selector: enginetest.Labels()}}
+	rp := profile("ReplicationController", 3, 0)
+	rp.Spec.ScaleTargetRef.APIVersion = "v1"
+	w := world(t, rc, rp)
+	w.Settle()
+	replicas := func() int32 {
+		w.Must(w.Client.Get(w.Context(), enginetest.Request.NamespacedName, rc))
+		return *rc.Spec.Replicas
+	}
+	if got := replicas(); got != 3 {
+		t.Errorf("%d replicas", got)
+	}
+	edit(w, func(rp *kapacity.ReplicaProfile) { rp.Spec.OnlineReplicas, rp.Spec.CutoffReplicas = 1, 1 })
+	w.Settle()
+	if got := conditionOf(w, kapacity.ConditionApplied); !strings.HasPrefix(got, "False FailedGetWorkload unknown workload with gvk /v1, Kind=ReplicationController") || replicas() != 3 {
+		t.Errorf("%s, %d replicas", got, replicas())
+	}
+}
