@@ -724,7 +724,7 @@ func TestReplicasWrittenBySomebodyElseOnceAreNamedAndScaledBack(t *testing.T) {
 		w.Must(w.Client.Get(w.Context(), enginetest.Request.NamespacedName, d))
 		d.Spec.Replicas = ptr.To(int32(8))
 		d.ManagedFields = []metav1.ManagedFieldsEntry{{Manager: "kubectl-scale", Operation: metav1.ManagedFieldsOperationUpdate, APIVersion: "apps/v1",
-			Time: ptr.To(metav1.NewTime(w.Clock.Now())), FieldsType: "FieldsV1", FieldsV1: &metav1.FieldsV1{Raw: []byte(`{"f:spec":{"f:replicas":{}}}`)}}}
+			Time: ptr.To(metav1.NewTime(w.Clock.Now())), FieldsType: "FieldsV1", FieldsV1: metav1.NewFieldsV1(`{"f:spec":{"f:replicas":{}}}`)}}
 		w.Must(w.Client.Update(w.Context(), d))
 	})
 	w.Advance(0)

@@ -113,6 +113,10 @@ func (r *Reconciler) apply(ctx context.Context, rp *kapacity.ReplicaProfile) out
 	rp.Status.ObservedGeneration = rp.Generation
 	resolver := target.Resolver{Client: r.Client}
 	t, err := resolver.Get(ctx, rp.Namespace, rp.Spec.ScaleTargetRef)
+	paused := outcome{reason: kapacity.ReasonReplicaProfilePaused, message: kapacity.MessageReplicaProfilePaused, unknown: true}
+	if err != nil && rp.Spec.Paused {
+		return paused
+	}
 	if err != nil {
 		out := failed(kapacity.ReasonFailedGetWorkload, err)
 		for reason, kind := range map[string]error{kapacity.ReasonFailedGetScale: target.ErrScale,
@@ -123,9 +127,6 @@ func (r *Reconciler) apply(ctx context.Context, rp *kapacity.ReplicaProfile) out
 		}
 		out.unknown = true
 		out.quiet = apierrors.IsNotFound(err) && target.Watched(rp.Spec.ScaleTargetRef)
-		if rp.Spec.Paused {
-			return outcome{reason: kapacity.ReasonReplicaProfilePaused, message: kapacity.MessageReplicaProfilePaused, unknown: true}
-		}
 		return out
 	}
 	if err := r.noteOtherWriter(ctx, rp, resolver, t); err != nil {
@@ -133,7 +134,7 @@ func (r *Reconciler) apply(ctx context.Context, rp *kapacity.ReplicaProfile) out
 	}
 	if rp.Spec.Paused {
 		report(rp, t, decide(rp, t))
-		return outcome{reason: kapacity.ReasonReplicaProfilePaused, message: kapacity.MessageReplicaProfilePaused, unknown: true}
+		return paused
 	}
 	if out, ok := supported(rp, t); !ok {
 		report(rp, t, decide(rp, t))

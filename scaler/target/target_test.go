@@ -191,7 +191,7 @@ func TestSetReplicas(t *testing.T) {
 func TestTheLastWriterOfReplicasIsNamed(t *testing.T) {
 	entry := func(manager, subresource, fields string, at *metav1.Time) metav1.ManagedFieldsEntry {
 		return metav1.ManagedFieldsEntry{Manager: manager, Subresource: subresource, Operation: metav1.ManagedFieldsOperationUpdate, Time: at,
-			APIVersion: "apps/v1", FieldsType: "FieldsV1", FieldsV1: &metav1.FieldsV1{Raw: []byte(fields)}}
+			APIVersion: "apps/v1", FieldsType: "FieldsV1", FieldsV1: metav1.NewFieldsV1(fields)}
 	}
 	const replicas, other = `{"f:spec":{"f:replicas":{}}}`, `{"f:spec":{"f:paused":{}},"f:status":{"f:replicas":{}}}`
 	early, late := ptr.To(metav1.Unix(1000, 0)), ptr.To(metav1.Unix(2000, 0))
