@@ -198,7 +198,7 @@ func stepAt(t *testing.T, ns string, step int32, instant time.Time) {
 	t.Helper()
 	eventually(t, 5*time.Second, func() error {
 		gray := getIHPA(t, ns, "nginx").Status.Gray
-		if gray == nil || gray.Steps != step || gray.LastStepTime == nil {
+		if gray == nil || gray.Steps != step || gray.LastStepTime == nil || gray.PendingSince != nil {
 			return fmt.Errorf("status.gray is %+v, want step %d applied", gray, step)
 		}
 		return nil

@@ -60,6 +60,7 @@ func killKubetide(t *testing.T) {
 	})
 }
 
+// waitForKubetide waits until all of Kubetide is ready, and the API server has seen it.
 func waitForKubetide(t *testing.T) {
 	t.Helper()
 	eventually(t, 60*time.Second, func() error {
