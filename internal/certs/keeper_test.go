@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -57,7 +58,7 @@ func fakeDynamic(objects ...runtime.Object) *dynamicfake.FakeDynamicClient {
 	}, objects...)
 }
 
-func startKeeper(t *testing.T, client kubernetes.Interface, dyn dynamic.Interface, clock *clocktesting.FakeClock) *Keeper {
+func startKeeper(t *testing.T, client kubernetes.Interface, dyn dynamic.Interface, clock *clocktesting.FakeClock) (*Keeper, func()) {
 	t.Helper()
 	k := NewKeeper(Options{
 		Client: client, Dynamic: dyn, Namespace: "kubetide-system", Secret: "kubetide-certs", Service: "kubetide",
@@ -67,18 +68,19 @@ func startKeeper(t *testing.T, client kubernetes.Interface, dyn dynamic.Interfac
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
 	go func() { done <- k.Run(ctx) }()
-	t.Cleanup(func() {
+	stop := sync.OnceFunc(func() {
 		cancel()
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
 	})
+	t.Cleanup(stop)
 	select {
 	case <-k.Ready():
 	case <-time.After(20 * time.Second):
 		t.Fatal("no certificate")
 	}
-	return k
+	return k, stop
 }
 
 func eventually(t *testing.T, what string, condition func() bool) {
@@ -141,7 +143,7 @@ func shake(t *testing.T, server *tls.Config, ca []byte, now time.Time) error {
 func TestOnAnEmptyClusterTheCertificateAndTheBundlesComeToBe(t *testing.T) {
 	client, clock := fake.NewClientset(), clocktesting.NewFakeClock(start)
 	dyn := fakeDynamic(apiService("v1beta1.external.metrics.k8s.io", "kubetide-system", "kubetide"), webhookConfiguration("kubetide"))
-	k := startKeeper(t, client, dyn, clock)
+	k, _ := startKeeper(t, client, dyn, clock)
 	for _, o := range []struct {
 		resource schema.GroupVersionResource
 		name     string
@@ -163,7 +165,7 @@ func TestOnAnEmptyClusterTheCertificateAndTheBundlesComeToBe(t *testing.T) {
 func TestARotationReachesServerAndBundlesWithoutARestart(t *testing.T) {
 	client, clock := fake.NewClientset(), clocktesting.NewFakeClock(start)
 	dyn := fakeDynamic(apiService("v1beta1.external.metrics.k8s.io", "kubetide-system", "kubetide"))
-	k := startKeeper(t, client, dyn, clock)
+	k, _ := startKeeper(t, client, dyn, clock)
 	bundle := func() []byte { return bundleOf(t, dyn, apiServices, "v1beta1.external.metrics.k8s.io") }
 	eventually(t, "a first bundle", func() bool { return len(bundle()) > 0 })
 	config, first := TLSConfig(k), bundle()
@@ -193,7 +195,8 @@ func TestARotationReachesServerAndBundlesWithoutARestart(t *testing.T) {
 func TestTwoReplicasAgreeOnOneCA(t *testing.T) {
 	client, clock := fake.NewClientset(), clocktesting.NewFakeClock(start)
 	dyn := fakeDynamic()
-	a, b := startKeeper(t, client, dyn, clock), startKeeper(t, client, dyn, clock)
+	a, _ := startKeeper(t, client, dyn, clock)
+	b, _ := startKeeper(t, client, dyn, clock)
 	eventually(t, "both serve one certificate", func() bool {
 		certA, keyA := a.CurrentCertKeyContent()
 		certB, keyB := b.CurrentCertKeyContent()
@@ -203,7 +206,7 @@ func TestTwoReplicasAgreeOnOneCA(t *testing.T) {
 
 func TestADeletedSecretIsMadeAgain(t *testing.T) {
 	client, clock := fake.NewClientset(), clocktesting.NewFakeClock(start)
-	k := startKeeper(t, client, fakeDynamic(), clock)
+	k, _ := startKeeper(t, client, fakeDynamic(), clock)
 	before, _ := k.CurrentCertKeyContent()
 	if err := client.CoreV1().Secrets("kubetide-system").Delete(t.Context(), "kubetide-certs", metav1.DeleteOptions{}); err != nil {
 		t.Fatal(err)
@@ -217,7 +220,7 @@ func TestADeletedSecretIsMadeAgain(t *testing.T) {
 func TestAtRestNothingIsWritten(t *testing.T) {
 	client, clock := fake.NewClientset(), clocktesting.NewFakeClock(start)
 	dyn := fakeDynamic(apiService("v1beta1.external.metrics.k8s.io", "kubetide-system", "kubetide"), webhookConfiguration("kubetide"))
-	k := startKeeper(t, client, dyn, clock)
+	k, stop := startKeeper(t, client, dyn, clock)
 	eventually(t, "both bundles", func() bool {
 		return len(bundleOf(t, dyn, apiServices, "v1beta1.external.metrics.k8s.io")) > 0 && len(bundleOf(t, dyn, mutatingWebhooks, "kubetide")) > 0
 	})
@@ -228,6 +231,7 @@ func TestAtRestNothingIsWritten(t *testing.T) {
 			return len(ops) > 0
 		})
 	})
+	stop() // from here on the test looks, in the loop's place
 	client.ClearActions()
 	dyn.ClearActions()
 	for range 5 {
