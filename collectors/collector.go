@@ -73,6 +73,13 @@ type Timed interface {
 	NextChange(now time.Time) time.Time
 }
 
+// Outlined is an error of Collect whose text has parts that change while its cause does not. People are told of a cause
+// once, by its outline; without one, the text with its numbers left out stands for it.
+type Outlined interface {
+	error
+	Outline() string
+}
+
 // KeyError says which setting is at fault.
 type KeyError struct {
 	Key string

@@ -43,7 +43,7 @@ func (d *divided) Collect(ctx context.Context) ([]sample.Point, error) {
 		return nil, fmt.Errorf("per-replica: %w", err)
 	}
 	if scale.StatusReplicas <= 0 {
-		return nil, fmt.Errorf("per-replica: %s has no replicas to divide by: %w", d.query.Target, sample.ErrNoData)
+		return nil, sample.NoData("per-replica: %s has no replicas to divide by", d.query.Target)
 	}
 	for i := range points {
 		points[i].Milli /= int64(scale.StatusReplicas)

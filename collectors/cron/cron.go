@@ -6,7 +6,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
 	"strconv"
@@ -174,8 +173,7 @@ func (c *collector) Collect(context.Context) ([]sample.Point, error) {
 	}
 	if highest < 0 {
 		if c.fallback == nil {
-			return nil, fmt.Errorf("no window is open until %s, and there is no default: %w",
-				c.NextChange(now).UTC().Format(time.RFC3339), sample.ErrNoData)
+			return nil, sample.NoData("no window is open until %s, and there is no default", c.NextChange(now).UTC().Format(time.RFC3339))
 		}
 		highest = *c.fallback
 	}

@@ -6,6 +6,7 @@ package podjson
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/url"
@@ -33,11 +34,18 @@ import (
 const Name = "json-path"
 
 // How many pods are asked at once. The first bound keeps one large workload from taking all places, the second one tenant,
-// the last one bounds the memory that answers take, 1 MiB each at most.
+// the third one bounds the memory that answers take, 1 MiB each at most. Pods that were slow last time have only the places
+// of the last two, so that they keep nobody else waiting.
 const (
 	perCollection = 16
 	perNamespace  = 64
 	perProcess    = 256
+
+	slowPerNamespace = 16
+	slowPerProcess   = 128
+
+	// slowAfter is the time from which an answer counts as slow.
+	slowAfter = time.Second
 )
 
 const (
@@ -54,7 +62,7 @@ type Source struct {
 	client *outbound.Client
 	clock  clock.PassiveClock
 
-	process *semaphore.Weighted
+	process, slow *semaphore.Weighted
 	// decoding takes a multiple of an answer's memory, and all of a core.
 	decoding *semaphore.Weighted
 
@@ -63,8 +71,8 @@ type Source struct {
 }
 
 type tenant struct {
-	places *semaphore.Weighted
-	users  int
+	places, slow *semaphore.Weighted
+	users        int
 }
 
 // New returns the source. The client's policy must allow the pods' addresses.
@@ -72,6 +80,7 @@ func New(pods collectors.Pods, scales collectors.Scales, client *outbound.Client
 	return &Source{
 		pods: pods, scales: scales, client: client, clock: clock,
 		process:    semaphore.NewWeighted(perProcess),
+		slow:       semaphore.NewWeighted(slowPerProcess),
 		decoding:   semaphore.NewWeighted(int64(runtime.GOMAXPROCS(0))),
 		namespaces: map[string]*tenant{},
 	}
@@ -208,11 +217,20 @@ type collector struct {
 	query  sample.Query
 	config config
 
-	mu sync.Mutex // protects failed
-	// failed are the pods that gave no value last time. They are asked last, so that pods which hang take the time of their
-	// like and not of the others.
-	failed map[types.UID]bool
+	mu sync.Mutex // protects outcomes
+	// outcomes are those of the pods that gave no value last time, or gave it slowly. They are asked last, so that pods which
+	// hang take the time of their like and not of the others.
+	outcomes map[types.UID]outcome
 }
+
+// outcome orders pods for the next time.
+type outcome int
+
+const (
+	answered outcome = iota
+	failed
+	slow
+)
 
 // Collect asks each pod that can be asked, and returns the points of those that gave a value, in the order of their names.
 func (c *collector) Collect(ctx context.Context) ([]sample.Point, error) {
@@ -231,51 +249,45 @@ func (c *collector) Collect(ctx context.Context) ([]sample.Point, error) {
 	}
 	c.mu.Lock()
 	slices.SortFunc(pods, func(a, b *corev1.Pod) int {
-		return cmp.Or(cmp.Compare(rank(c.failed[a.UID]), rank(c.failed[b.UID])), strings.Compare(a.Name, b.Name))
+		return cmp.Or(cmp.Compare(c.outcomes[a.UID], c.outcomes[b.UID]), strings.Compare(a.Name, b.Name))
 	})
+	before := c.outcomes
 	c.mu.Unlock()
 
-	points := make([]*sample.Point, len(pods))
+	points := make([]sample.Point, len(pods))
+	outcomes := make([]outcome, len(pods))
 	failures := make([]error, len(pods))
 	var group errgroup.Group
 	group.SetLimit(perCollection)
 	for i, pod := range pods {
 		group.Go(func() error {
-			milli, err := c.ask(ctx, pod)
-			if err != nil {
-				failures[i] = fmt.Errorf("pod %s: %w", pod.Name, err)
-				return nil
-			}
-			points[i] = &sample.Point{Pod: pod.Name, UID: pod.UID, Labels: labels.Set(pod.Labels), Milli: milli}
+			var milli int64
+			milli, outcomes[i], failures[i] = c.ask(ctx, pod, before[pod.UID])
+			points[i] = sample.Point{Pod: pod.Name, UID: pod.UID, Labels: labels.Set(pod.Labels), Milli: milli}
 			return nil
 		})
 	}
 	_ = group.Wait() // the errors are in failures
 
-	failed := map[types.UID]bool{}
+	after := map[types.UID]outcome{}
 	var out []sample.Point
 	for i, pod := range pods {
-		if failures[i] != nil {
-			failed[pod.UID] = true
-		} else {
-			out = append(out, *points[i])
+		if outcomes[i] != answered {
+			after[pod.UID] = outcomes[i]
+		}
+		if failures[i] == nil {
+			out = append(out, points[i])
 		}
 	}
 	slices.SortFunc(out, func(a, b sample.Point) int { return strings.Compare(a.Pod, b.Pod) })
 	c.mu.Lock()
-	c.failed = failed
+	c.outcomes = after
 	c.mu.Unlock()
-	return out, join(failures)
+	return out, join(pods, failures)
 }
 
-func rank(failed bool) int {
-	if failed {
-		return 1
-	}
-	return 0
-}
-
-// ready returns the pods that can be asked. If there is none, the error says why each was left out.
+// ready returns the pods that can be asked. If there is none, the error says why each was left out; it is sample.ErrNoData,
+// since a value of before would be that of pods which the target cannot count on any more.
 func (c *collector) ready(all []*corev1.Pod, selector labels.Selector) ([]*corev1.Pod, error) {
 	var pods []*corev1.Pod
 	reasons := []string{"terminating", "not running", "without an address", "not Ready",
@@ -303,7 +315,7 @@ func (c *collector) ready(all []*corev1.Pod, selector labels.Selector) ([]*corev
 		return pods, nil
 	}
 	if len(all) == 0 {
-		return nil, fmt.Errorf("no ready pods: none matches the selector %.200q of %s", selector, c.query.Target)
+		return nil, sample.NoData("no ready pods: none matches the selector %.200q of %s", selector, c.query.Target)
 	}
 	var why []string
 	for i, n := range skipped {
@@ -311,7 +323,7 @@ func (c *collector) ready(all []*corev1.Pod, selector labels.Selector) ([]*corev
 			why = append(why, fmt.Sprintf("%d %s", n, reasons[i]))
 		}
 	}
-	return nil, fmt.Errorf("no ready pods: of the %d of %s, %s", len(all), c.query.Target, strings.Join(why, ", "))
+	return nil, sample.NoData("no ready pods: of the %d of %s, %s", len(all), c.query.Target, strings.Join(why, ", "))
 }
 
 func readySince(pod *corev1.Pod) (time.Time, bool) {
@@ -325,13 +337,14 @@ func readySince(pod *corev1.Pod) (time.Time, bool) {
 
 // ask gets one pod's value. A pod's number of jobs or requests is never below zero: the HPA makes nonsense of a negative
 // value, so it is an error and not a value.
-func (c *collector) ask(ctx context.Context, pod *corev1.Pod) (int64, error) {
+func (c *collector) ask(ctx context.Context, pod *corev1.Pod, before outcome) (milli int64, now outcome, err error) {
 	s := c.source
-	done, err := s.enter(ctx, c.query.Namespace)
+	done, err := s.enter(ctx, c.query.Namespace, before == slow)
 	if err != nil {
-		return 0, fmt.Errorf("it was not asked in time: %w", err)
+		return 0, max(before, failed), fmt.Errorf("it was not asked in time: %w", err)
 	}
 	defer done()
+	began := s.clock.Now()
 	body, err := s.client.Get(ctx, outbound.Request{
 		URL: &url.URL{
 			Scheme: c.config.scheme, Host: net.JoinHostPort(pod.Status.PodIP, c.config.port),
@@ -339,30 +352,45 @@ func (c *collector) ask(ctx context.Context, pod *corev1.Pod) (int64, error) {
 		},
 		Timeout: c.config.requestTimeout, ConnectTimeout: c.config.connectTimeout,
 	})
+	timeout := interface{ Timeout() bool }(nil)
+	switch {
+	case errors.As(err, &timeout) && timeout.Timeout(), s.clock.Since(began) > slowAfter:
+		now = slow
+	case err != nil:
+		now = failed
+	}
 	if err != nil {
-		return 0, err
+		return 0, now, err
 	}
 	if err := s.decoding.Acquire(ctx, 1); err != nil {
-		return 0, err
+		return 0, now, err
 	}
 	defer s.decoding.Release(1)
-	milli, err := c.config.value.Evaluate(ctx, body)
+	milli, err = c.config.value.Evaluate(ctx, body)
 	if err == nil && milli < 0 {
-		return 0, fmt.Errorf("the value %v is negative", float64(milli)/1000)
+		err = fmt.Errorf("the value %v is negative", float64(milli)/1000)
 	}
-	return milli, err
+	if err != nil {
+		return 0, max(now, failed), err
+	}
+	return milli, now, nil
 }
 
-// enter waits for a place of the namespace and of the process. done gives it back.
-func (s *Source) enter(ctx context.Context, namespace string) (done func(), err error) {
+// enter waits for a place of the namespace and of the process, of those for slow pods or of the others. done gives it
+// back.
+func (s *Source) enter(ctx context.Context, namespace string, slow bool) (done func(), err error) {
 	s.mu.Lock()
 	t := s.namespaces[namespace]
 	if t == nil {
-		t = &tenant{places: semaphore.NewWeighted(perNamespace)}
+		t = &tenant{places: semaphore.NewWeighted(perNamespace), slow: semaphore.NewWeighted(slowPerNamespace)}
 		s.namespaces[namespace] = t
 	}
 	t.users++
 	s.mu.Unlock()
+	places, process := t.places, s.process
+	if slow {
+		places, process = t.slow, s.slow
+	}
 	leave := func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -370,40 +398,79 @@ func (s *Source) enter(ctx context.Context, namespace string) (done func(), err 
 			delete(s.namespaces, namespace)
 		}
 	}
-	if err := t.places.Acquire(ctx, 1); err != nil {
+	if err := places.Acquire(ctx, 1); err != nil {
 		leave()
 		return nil, err
 	}
-	if err := s.process.Acquire(ctx, 1); err != nil {
-		t.places.Release(1)
+	if err := process.Acquire(ctx, 1); err != nil {
+		places.Release(1)
 		leave()
 		return nil, err
 	}
 	return func() {
-		s.process.Release(1)
-		t.places.Release(1)
+		process.Release(1)
+		places.Release(1)
 		leave()
 	}, nil
 }
 
-// join makes one error of the pods', short enough for an Event.
-func join(failures []error) error {
-	const most, longest = 3, 250
-	all := len(failures)
-	failures = slices.DeleteFunc(failures, func(err error) bool { return err == nil })
-	if len(failures) == 0 {
+// podsError is what the pods that failed have to say. Pods with one cause are told together.
+type podsError struct {
+	failed, asked int
+	causes        []string            // in the order of the pods
+	pods          map[string][]string // by cause
+}
+
+// join returns nil if no pod failed.
+func join(pods []*corev1.Pod, failures []error) error {
+	const longest = 250
+	e := &podsError{asked: len(pods), pods: map[string][]string{}}
+	for i, err := range failures {
+		if err == nil {
+			continue
+		}
+		e.failed++
+		text := err.Error()
+		if op := (*net.OpError)(nil); errors.As(err, &op) { // it names the addresses, which are different for each pod
+			text = strings.Replace(text, op.Error(), op.Op+": "+op.Err.Error(), 1)
+		}
+		text = strings.ToValidUTF8(text, "?")
+		if len(text) > longest {
+			text = strings.ToValidUTF8(text[:longest], "") + "..."
+		}
+		if e.pods[text] == nil {
+			e.causes = append(e.causes, text)
+		}
+		e.pods[text] = append(e.pods[text], pods[i].Name)
+	}
+	if e.failed == 0 {
 		return nil
 	}
-	var text []string
-	for _, err := range failures[:min(most, len(failures))] {
-		t := strings.ToValidUTF8(err.Error(), "?")
-		if len(t) > longest {
-			t = strings.ToValidUTF8(t[:longest], "") + "..."
+	return e
+}
+
+// Error is short enough for an Event.
+func (e *podsError) Error() string {
+	const most = 3
+	var out []string
+	for _, cause := range e.causes[:min(most, len(e.causes))] {
+		names, more := e.pods[cause], ""
+		if len(names) > most {
+			names, more = names[:most], fmt.Sprintf(" and %d more", len(names)-most)
 		}
-		text = append(text, t)
+		out = append(out, fmt.Sprintf("pod %s%s: %s", strings.Join(names, ", "), more, cause))
 	}
-	if more := len(failures) - most; more > 0 {
-		text = append(text, fmt.Sprintf("and %d more", more))
+	if len(e.causes) > most {
+		more := 0
+		for _, cause := range e.causes[most:] {
+			more += len(e.pods[cause])
+		}
+		out = append(out, fmt.Sprintf("and %d more", more))
 	}
-	return fmt.Errorf("%d of %d pods gave no value: %s", len(failures), all, strings.Join(text, "; "))
+	return fmt.Sprintf("%d of %d pods gave no value: %s", e.failed, e.asked, strings.Join(out, "; "))
+}
+
+// Outline implements collectors.Outlined: which pods they are, and how many, is no news.
+func (e *podsError) Outline() string {
+	return "pods gave no value: " + strings.Join(slices.Sorted(slices.Values(e.causes)), "; ")
 }

@@ -20,6 +20,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
+	"golang.org/x/sync/semaphore"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
@@ -335,7 +336,7 @@ func TestAllBadPodsTogetherStayBounded(t *testing.T) {
 		t.Errorf("got %+v, want the good pod's value", points)
 	}
 	if want := fmt.Sprintf("%d of %d pods gave no value", len(bad), len(bad)+1); err == nil || !strings.Contains(err.Error(), want) ||
-		!strings.Contains(err.Error(), fmt.Sprintf("and %d more", len(bad)-3)) || len(err.Error()) > 1024 {
+		!strings.Contains(err.Error(), fmt.Sprintf("and %d more", len(bad)-4)) || len(err.Error()) > 1024 {
 		t.Errorf("got the error %v, want %q in at most 1024 bytes", err, want)
 	}
 }
@@ -369,6 +370,9 @@ func TestPodsThatCannotBeAsked(t *testing.T) {
 			}
 			pods.pods = pods.pods[:1]
 			points, err = open(t, pods, settings).Collect(context.Background())
+			if !errors.Is(err, sample.ErrNoData) {
+				t.Errorf("%v is not ErrNoData, so old values would go on", err)
+			}
 			want := "no ready pods: of the 1 of Deployment.apps/web, " + c.why
 			if len(points) != 0 || err == nil || err.Error() != want {
 				t.Errorf("got %+v, %v; want the error %q", points, err, want)
@@ -452,6 +456,55 @@ func TestPodsThatFailedAreAskedLast(t *testing.T) {
 	}
 }
 
+// Pods of many tenants that hang keep the pods of another waiting once at most.
+func TestPodsThatHungLeaveThePlacesToOthers(t *testing.T) {
+	handlers := map[string]handler{}
+	for i := range perCollection {
+		handlers[fmt.Sprintf("hangs-%02d", i)] = func(_ http.ResponseWriter, _ *http.Request, done <-chan struct{}) { <-done }
+	}
+	port, pods := serve(t, handlers)
+	c := open(t, pods, sample.Settings{"json-key": "$", "port": port, "request-timeout": "50ms"}).(*collector)
+	_, _ = c.Collect(context.Background())
+	for uid, o := range c.outcomes {
+		if o != slow {
+			t.Errorf("the outcome of pod %s is %d", uid, o)
+		}
+	}
+	taken := c.source.process
+	c.source.process = semaphore.NewWeighted(0) // whoever wants one of these places waits
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	_, err := c.Collect(ctx)
+	c.source.process = taken
+	if err == nil || strings.Contains(err.Error(), "not asked") {
+		t.Errorf("pods that hung want the places of the others: %v", err)
+	}
+	if len(c.outcomes) != perCollection {
+		t.Errorf("%d outcomes are kept, want %d", len(c.outcomes), perCollection)
+	}
+}
+
+func TestPodsWithOneCauseAreToldTogether(t *testing.T) {
+	refused := func(address string) error {
+		return &net.OpError{Op: "dial", Net: "tcp", Addr: &net.TCPAddr{IP: net.ParseIP(address), Port: 80}, Err: errors.New("connection refused")}
+	}
+	var pods []*corev1.Pod
+	for _, name := range []string{"a", "b", "c", "d", "e", "f"} {
+		pods = append(pods, &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: name}})
+	}
+	failures := []error{refused("10.0.0.1"), nil, refused("10.0.0.2"), errors.New("status 500, not 200"), refused("10.0.0.3"), refused("10.0.0.4")}
+	err := join(pods, failures)
+	want := "5 of 6 pods gave no value: pod a, c, e and 1 more: dial: connection refused; pod d: status 500, not 200"
+	if err.Error() != want {
+		t.Errorf("got  %v\nwant %s", err, want)
+	}
+	outline := func(err error) string { return err.(collectors.Outlined).Outline() }
+	fewer := join(pods[2:4], failures[2:4])
+	if fewer.Error() == err.Error() || outline(fewer) != outline(err) {
+		t.Errorf("the outlines differ though the causes do not: %q and %q", outline(fewer), outline(err))
+	}
+}
+
 func TestTheContextEndsACollection(t *testing.T) {
 	arrived := make(chan struct{})
 	port, pods := serve(t, map[string]handler{"a": func(_ http.ResponseWriter, _ *http.Request, done <-chan struct{}) {
@@ -473,7 +526,7 @@ func TestPlacesAreBounded(t *testing.T) {
 	var leave []func()
 	enter := func(n int, namespace string) {
 		for range n {
-			done, err := s.enter(context.Background(), namespace)
+			done, err := s.enter(context.Background(), namespace, false)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -483,14 +536,24 @@ func TestPlacesAreBounded(t *testing.T) {
 	ended, cancel := context.WithCancel(context.Background())
 	cancel()
 	enter(perNamespace, "greedy")
-	if _, err := s.enter(ended, "greedy"); err == nil {
+	if _, err := s.enter(ended, "greedy", false); err == nil {
 		t.Error("a namespace got more places than it may have")
 	}
 	for i := range perProcess/perNamespace - 1 {
 		enter(perNamespace, fmt.Sprint("modest-", i))
 	}
-	if _, err := s.enter(ended, "late"); err == nil {
+	if _, err := s.enter(ended, "late", false); err == nil {
 		t.Error("the process gave more places than it has")
+	}
+	for range slowPerNamespace { // they have places of their own
+		done, err := s.enter(context.Background(), "greedy", true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		leave = append(leave, done)
+	}
+	if _, err := s.enter(ended, "greedy", true); err == nil {
+		t.Error("a namespace got more places for slow pods than it may have")
 	}
 	for _, f := range leave {
 		f()

@@ -114,7 +114,7 @@ func (c *collector) Collect(ctx context.Context) ([]sample.Point, error) {
 		}
 	}
 	if len(living) == 0 {
-		return nil, fmt.Errorf("unable to get metrics for resource %s: %s has no pods", c.query.Metric, target)
+		return nil, sample.NoData("unable to get metrics for resource %s: %s has no pods", c.query.Metric, target)
 	}
 	items, err := c.source.list(ctx, c.query.Namespace, scale.Selector)
 	if err != nil {

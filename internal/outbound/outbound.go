@@ -124,7 +124,7 @@ func (c *Client) Get(ctx context.Context, r Request) ([]byte, error) {
 	if r.Timeout > 0 {
 		timeout = min(timeout, r.Timeout)
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("no complete answer within %s", timeout))
+	ctx, cancel := context.WithTimeoutCause(ctx, timeout, timeoutError(timeout))
 	defer cancel()
 	request, err := http.NewRequestWithContext(context.WithValue(ctx, connectTimeoutKey{}, r.ConnectTimeout), http.MethodGet, r.URL.String(), nil)
 	if err != nil {
@@ -193,6 +193,14 @@ func cause(ctx context.Context, err error) error {
 	}
 	return err
 }
+
+// timeoutError says that the request's own time was over.
+type timeoutError time.Duration
+
+func (e timeoutError) Error() string { return "no complete answer within " + time.Duration(e).String() }
+
+// Timeout tells it apart as net.Error does.
+func (e timeoutError) Timeout() bool { return true }
 
 func locationHost(r *http.Response) string {
 	location, err := r.Location()

@@ -213,6 +213,14 @@ var ErrNotFinite = fmt.Errorf("the value is not a finite number between -9.2e15 
 // A reader then sees Missing at once. After any other error the last value stays Fresh until it is too old.
 var ErrNoData = errors.New("the source has no value now")
 
+// NoData is an ErrNoData that says why in its own words.
+func NoData(format string, args ...any) error { return noData(fmt.Sprintf(format, args...)) }
+
+type noData string
+
+func (e noData) Error() string        { return string(e) }
+func (e noData) Is(target error) bool { return target == ErrNoData }
+
 // ExactLabels returns the labels that the selector requires with exactly one value: its matchLabels, and `in` with one value.
 func ExactLabels(selector labels.Selector) labels.Set {
 	if selector == nil || selector.Empty() {
