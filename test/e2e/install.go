@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -67,20 +68,31 @@ func webhookAnswers(ctx context.Context, cluster *lab.Lab) error {
 	}
 }
 
-// Races returns what the race detector has found in the server, in all its pods until now; empty if nothing.
-func Races(cluster *lab.Lab) (string, error) {
+// Complaints returns what went wrong in the server until now without a test having looked there: data races and panics in the
+// logs of all its pods, and requests that its rights did not cover. Nil if nothing did.
+func Complaints(cluster *lab.Lab) error {
 	logs, err := filepath.Glob(filepath.Join(cluster.Dir(), "logs", "pods", "kubetide-system_*.log"))
 	if err != nil || len(logs) == 0 {
-		return "", fmt.Errorf("no logs of kubetide below %s (%v)", cluster.Dir(), err)
+		return fmt.Errorf("no logs of kubetide below %s (%v)", cluster.Dir(), err)
 	}
 	for _, file := range logs {
 		text, err := os.ReadFile(file)
 		if err != nil {
-			return "", err
+			return err
 		}
-		if at := bytes.Index(text, []byte("WARNING: DATA RACE")); at >= 0 {
-			return fmt.Sprintf("%s:\n%s", file, text[at:min(len(text), at+8000)]), nil
+		for _, sign := range []string{"WARNING: DATA RACE", "panic:", "Observed a panic"} {
+			if at := bytes.Index(text, []byte(sign)); at >= 0 {
+				return fmt.Errorf("%s:\n%s", file, text[at:min(len(text), at+8000)])
+			}
 		}
 	}
-	return "", nil
+	for request, err := range cluster.Audit(time.Time{}) {
+		if err != nil {
+			return err
+		}
+		if strings.HasPrefix(request.User, "system:serviceaccount:kubetide-system:") && request.Code == http.StatusForbidden {
+			return fmt.Errorf("the shipped rights do not cover %+v", request)
+		}
+	}
+	return nil
 }

@@ -75,11 +75,10 @@ func run(m *testing.M) (int, error) {
 		return 1, err
 	}
 	code := m.Run()
-	races, err := Races(cluster)
-	if err == nil && races != "" {
-		err = errors.New("the race detector has found something in the server: " + races)
+	if err := Complaints(cluster); err != nil {
+		return 1, fmt.Errorf("kubetide: %w", err)
 	}
-	return code, err
+	return code, nil
 }
 
 // newNamespace makes a namespace for the test and removes what may still be scaling in it when the test ends.
