@@ -324,7 +324,12 @@ func TestFilesAreFollowed(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
 	go func() { done <- files.Run(ctx) }()
-	defer func() { cancel(); <-done }()
+	defer func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}()
 	config := TLSConfig(files)
 	if err := shake(t, config, ca, start); err != nil {
 		t.Error(err)

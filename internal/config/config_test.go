@@ -97,7 +97,7 @@ func TestMistakesAreNamedInOneLine(t *testing.T) {
 		want string
 	}{
 		"an unknown key":                           {inputs{file: "log:\n  level: info\nservign:\n  x: 1\n"}, `line 3: unknown key "servign"`},
-		"an unknown key in a section":              {inputs{file: "log:\n  levle: info\n"}, `line 2: unknown key "log.levle"`},
+		"an unknown key in a section":              {inputs{file: "log:\n  volume: info\n"}, `line 2: unknown key "log.volume"`},
 		"a key of another section":                 {inputs{file: "log:\n  port: 1\n"}, `line 2: unknown key "log.port"`},
 		"a section inside a section":               {inputs{file: "log:\n  log: {level: info}\n"}, `line 2: unknown key "log.log"`},
 		"a dotted key":                             {inputs{file: "a: 1\n\"log.level\": info\n"}, `unknown key "a"`},

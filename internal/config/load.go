@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -162,7 +163,11 @@ func Load(commandLine cliflag.NamedFlagSets, lookupEnv func(string) (string, boo
 func readFile(file File, lookupEnv func(string) (string, bool), groups map[string]bool, settings map[string]*Setting) error {
 	f, err := os.Open(file.Path)
 	if err != nil {
-		return err.(*os.PathError).Err
+		var atPath *os.PathError
+		if errors.As(err, &atPath) {
+			return atPath.Err // the caller names the path
+		}
+		return err
 	}
 	defer f.Close()
 	content, err := io.ReadAll(io.LimitReader(f, maxFileSize+1))
@@ -180,12 +185,12 @@ func readFile(file File, lookupEnv func(string) (string, bool), groups map[strin
 	}
 	var document yaml.Node
 	decoder := yaml.NewDecoder(strings.NewReader(text))
-	if err := decoder.Decode(&document); err == io.EOF {
+	if err := decoder.Decode(&document); errors.Is(err, io.EOF) {
 		return nil
 	} else if err != nil {
 		return oneLine(err)
 	}
-	if err := decoder.Decode(new(yaml.Node)); err != io.EOF {
+	if err := decoder.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
 		return fmt.Errorf("holds more than one document")
 	}
 	return apply(document.Content[0], "", groups, settings, map[string]bool{})
