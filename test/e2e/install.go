@@ -62,7 +62,7 @@ func webhookAnswers(ctx context.Context, cluster *lab.Lab) error {
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("the webhook adds no gate: %w: %q, %v", ctx.Err(), out, err)
+			return fmt.Errorf("the webhook adds no gate: %w: %q, %w", ctx.Err(), out, err)
 		case <-time.After(200 * time.Millisecond):
 		}
 	}
@@ -72,8 +72,11 @@ func webhookAnswers(ctx context.Context, cluster *lab.Lab) error {
 // logs of all its pods, and requests that its rights did not cover. Nil if nothing did.
 func Complaints(cluster *lab.Lab) error {
 	logs, err := filepath.Glob(filepath.Join(cluster.Dir(), "logs", "pods", "kubetide-system_*.log"))
-	if err != nil || len(logs) == 0 {
-		return fmt.Errorf("no logs of kubetide below %s (%v)", cluster.Dir(), err)
+	if err != nil {
+		return err
+	}
+	if len(logs) == 0 {
+		return fmt.Errorf("no logs of kubetide below %s", cluster.Dir())
 	}
 	for _, file := range logs {
 		text, err := os.ReadFile(file)
