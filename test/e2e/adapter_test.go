@@ -417,3 +417,35 @@ func TestDiscoveryAndOpenAPI(t *testing.T) {
 		return nil
 	})
 }
+
+// The HPA's tolerance hides that 20 pods are one short of what the schedule asks for; Kubetide closes the gap and says so.
+func TestAScheduleIsReachedDespiteTheTolerance(t *testing.T) {
+	t.Parallel()
+	ns := newNamespace(t)
+	workload(t, ns, "Deployment", "shop", 20, "")
+	create(t, ns, `
+apiVersion: zalando.org/v1
+kind: ScalingSchedule
+metadata: {name: sale}
+spec:
+  scalingWindowDurationMinutes: 0
+  schedules: [{type: OneTime, date: %q, durationMinutes: 30, value: 210}]
+---
+apiVersion: autoscaling/v2
+kind: HorizontalPodAutoscaler
+metadata: {name: shop}
+spec:
+  scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: shop}
+  minReplicas: 1
+  maxReplicas: 30
+  metrics:
+  - type: Object
+    object:
+      describedObject: {apiVersion: zalando.org/v1, kind: ScalingSchedule, name: sale}
+      metric: {name: sale}
+      target: {type: AverageValue, averageValue: "10"}
+`, time.Now().Add(-time.Minute).Format(time.RFC3339))
+	eventually(t, 60*time.Second, wantReplicas(t, ns, "Deployment", "shop", 21))
+	eventually(t, 10*time.Second, wantEvent(t, ns, "HorizontalPodAutoscaler", "shop", "ScalingAdjusted",
+		"Scaling schedule 'ScalingSchedule' adjusted replicas 20 -> 21 based on metric"))
+}

@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -93,7 +92,7 @@ func Complaints(cluster *lab.Lab) error {
 		if err != nil {
 			return err
 		}
-		if strings.HasPrefix(request.User, "system:serviceaccount:kubetide-system:") && request.Code == http.StatusForbidden {
+		if strings.HasPrefix(request.User, "system:serviceaccount:kubetide-system:") && request.Denied {
 			return fmt.Errorf("the shipped rights do not cover %+v", request)
 		}
 	}

@@ -1,9 +1,12 @@
 package e2e
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
+	"net/http"
 	"slices"
 	"strings"
 	"syscall"
@@ -300,4 +303,117 @@ func TestBadAnnotationsAreReported(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Who removes a CA bundle, by a new apply for example, finds it back.
+func TestCABundlesAreKeptCurrent(t *testing.T) {
+	for name, tc := range map[string]struct{ resource, path string }{
+		"an APIService": {"apiservice/v1beta2.custom.metrics.k8s.io", "{.spec.caBundle}"},
+		"the webhook":   {"mutatingwebhookconfiguration/kubetide", "{.webhooks[0].clientConfig.caBundle}"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bundle := func() string {
+				t.Helper()
+				out, err := cluster.Kubectl(t.Context(), "get", tc.resource, "-o", "jsonpath="+tc.path)
+				must(t, err)
+				return strings.TrimSpace(out)
+			}
+			before := bundle()
+			if before == "" {
+				t.Fatal("there is no CA bundle")
+			}
+			patch := `[{"op":"remove","path":"/spec/caBundle"}]`
+			if strings.HasPrefix(tc.resource, "mutating") {
+				patch = `[{"op":"remove","path":"/webhooks/0/clientConfig/caBundle"}]`
+			}
+			_, err := cluster.Kubectl(t.Context(), "patch", tc.resource, "--type=json", "-p", patch)
+			must(t, err)
+			eventually(t, 10*time.Second, func() error {
+				if bundle() != before {
+					return errors.New("the CA bundle is not back")
+				}
+				return nil
+			})
+		})
+	}
+	waitForKubetide(t)
+}
+
+// The admin port tells the truth, and the own metrics are there.
+func TestTheAdminPort(t *testing.T) {
+	t.Parallel()
+	ns := newNamespace(t)
+	workload(t, ns, "Deployment", "shop", 1, "")
+	staticIHPA(t, ns, "Deployment", "shop", 1, "grayState: Cutoff, changePercent: 50, changeIntervalSeconds: 5")
+	host, _, _ := net.SplitHostPort(kubetideAddress(t))
+	get := func(path string) (int, string) {
+		t.Helper()
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+net.JoinHostPort(host, "8002")+path, nil)
+		must(t, err)
+		response, err := http.DefaultClient.Do(request)
+		must(t, err)
+		defer response.Body.Close()
+		body, err := io.ReadAll(response.Body)
+		must(t, err)
+		return response.StatusCode, string(body)
+	}
+	for path, want := range map[string]int{"/health": 200, "/ready": 200, "/metrics": 200, "/debug/pprof/": 404, "/nothing": 404} {
+		if got, body := get(path); got != want {
+			t.Errorf("%s answers %d, want %d: %.200s", path, got, want, body)
+		}
+	}
+	eventually(t, 10*time.Second, func() error {
+		_, metrics := get("/metrics")
+		for _, name := range []string{"kubetide_collections_total", "kubetide_queries", "kubetide_gate_wait_seconds", "go_goroutines",
+			fmt.Sprintf("kubetide_ihpa_online_replicas{ihpa=%q,namespace=%q} 1", "shop", ns)} {
+			if !strings.Contains(metrics, "\n"+name) {
+				return fmt.Errorf("/metrics lacks %s", name)
+			}
+		}
+		return nil
+	})
+}
+
+// A new version rolls out and no read of the metrics APIs fails.
+func TestARolloutLosesNoRead(t *testing.T) {
+	ns := newNamespace(t)
+	workload(t, ns, "Deployment", "shop", 1, "")
+	create(t, ns, "%s", badAnnotation{`metric-config.external.floor.static/value: "1"`, staticMetric, nil}.yaml("shop"))
+	path := externalV1beta1 + "/namespaces/" + ns + "/floor?labelSelector=type%3Dstatic"
+	eventually(t, 10*time.Second, func() error { _, err := raw(t.Context(), path); return err })
+
+	ctx, stop := context.WithCancel(t.Context())
+	var reads, failed int
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		tick := time.NewTicker(20 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			}
+			if _, err := raw(ctx, path); err != nil && ctx.Err() == nil {
+				failed++
+				t.Errorf("read %d at %s: %v", reads, time.Now().Format(time.TimeOnly), err)
+			}
+			reads++
+		}
+	}()
+	_, err := cluster.Kubectl(t.Context(), "-n", system, "rollout", "restart", "deployment/kubetide")
+	must(t, err)
+	_, err = cluster.Kubectl(t.Context(), "-n", system, "rollout", "status", "deployment/kubetide", "--timeout=120s")
+	must(t, err)
+	eventually(t, 60*time.Second, func() error {
+		if n := len(kubetidePods(t)); n != 1 {
+			return fmt.Errorf("%d pods of Kubetide", n)
+		}
+		return nil
+	})
+	stop()
+	<-done
+	t.Logf("%d reads during a rollout, %d failed", reads, failed)
+	waitForKubetide(t)
 }

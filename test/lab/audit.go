@@ -23,6 +23,8 @@ type Request struct {
 	Name        string
 	URI         string
 	Code        int
+	// Denied says that the user has no right to it, as opposed to a refusal for another reason.
+	Denied bool
 }
 
 // Writes tells whether the request asks for a change of an object.
@@ -56,6 +58,7 @@ func (l *Lab) Audit(since time.Time) iter.Seq2[Request, error] {
 				UserAgent, Verb, RequestURI string
 				ObjectRef                   struct{ APIGroup, Resource, Subresource, Namespace, Name string }
 				ResponseStatus              struct{ Code int }
+				Annotations                 map[string]string
 			}
 			if err := json.Unmarshal(scanner.Bytes(), &event); err != nil {
 				continue // the last line may still be half written
@@ -67,6 +70,7 @@ func (l *Lab) Audit(since time.Time) iter.Seq2[Request, error] {
 				Time: event.StageTimestamp, User: event.User.Username, UserAgent: event.UserAgent, Verb: event.Verb,
 				Group: event.ObjectRef.APIGroup, Resource: event.ObjectRef.Resource, Subresource: event.ObjectRef.Subresource,
 				Namespace: event.ObjectRef.Namespace, Name: event.ObjectRef.Name, URI: event.RequestURI, Code: event.ResponseStatus.Code,
+				Denied: event.Annotations["authorization.k8s.io/decision"] == "forbid",
 			}
 			if event.ImpersonatedUser != nil {
 				request.User = event.ImpersonatedUser.Username
