@@ -25,13 +25,14 @@ type decider struct {
 	in     Inputs
 	now    time.Time
 	run    Run
+	frozen bool
 	next   time.Time
 	stall  string
 	reason string
 }
 
 func (d *decider) decide() {
-	if d.in.Paused || d.in.Frozen != "" {
+	if d.in.Paused || d.in.Frozen != "" && !d.outgrown() {
 		d.freeze()
 		return
 	}
@@ -46,15 +47,24 @@ func (d *decider) decide() {
 		d.reason = "no valid value yet: replicas stay"
 		return
 	}
-	if target := d.target(base); d.run.Started.IsZero() || target != d.run.To {
+	if d.in.Frozen != "" && base.Held() > 0 {
+		base = Profile{Online: base.Total()} // they were restored
+		d.run.Held, d.run.PendingSince = nil, time.Time{}
+		d.start(base, d.target(base), false)
+	} else if target := d.target(base); d.run.Started.IsZero() || target != d.run.To {
 		d.start(base, target, !known)
 	}
 	d.advance()
 }
 
+// outgrown tells whether more pods are wanted than there are, which a freeze must not stand in the way of.
+func (d *decider) outgrown() bool {
+	return d.in.Profile != nil && d.in.Target != nil && !d.in.UpDisabled && *d.in.Target > d.in.Profile.Total()
+}
+
 // freeze leaves everything as it is. Under In.Frozen somebody else restored the held pods, so they have to be cut again.
 func (d *decider) freeze() {
-	d.reason = "paused"
+	d.frozen, d.reason = true, "paused"
 	if d.in.Frozen != "" {
 		d.reason = "frozen: " + d.in.Frozen
 		d.run.ObservedSince = time.Time{}
@@ -314,10 +324,9 @@ func (d *decider) wake(t time.Time) {
 func (d *decider) decision(given Run) Decision {
 	out := Decision{Run: d.run, Changed: !d.run.equal(given), GrayPercent: d.run.Percent, Next: d.next, Stalled: d.stall != "", StalledReason: d.stall}
 	profile := d.in.Profile
-	frozen := d.in.Paused || d.in.Frozen != ""
-	if !d.run.Started.IsZero() && !(frozen && profile == nil) {
+	if !d.run.Started.IsZero() && !(d.frozen && profile == nil) {
 		p := d.run.profile()
-		if frozen {
+		if d.frozen {
 			p = *profile
 		}
 		out.Write = profile == nil || *profile != p

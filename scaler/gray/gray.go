@@ -114,7 +114,8 @@ type Inputs struct {
 	// Paused stops everything where it stands.
 	Paused bool
 	// Frozen says why held pods had to be restored for now, for example a rolling update; empty means they were not. The run waits;
-	// when the freeze ends its pods are cut again, and the step counts from then.
+	// when the freeze ends its pods are cut again, and the step counts from then. A target above all the pods that there are is
+	// gone to all the same, from their number.
 	Frozen string
 }
 

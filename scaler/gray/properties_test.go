@@ -30,6 +30,9 @@ func (w *watcher) check() {
 		p = *w.in.Profile
 	}
 	actual := w.actual
+	if w.in.Frozen != "" {
+		actual = Profile{Online: max(actual.Total(), p.Total())} // restored, or about to be made
+	}
 	pending := !before.PendingSince.IsZero() && !w.in.Observed.Applied
 	d := w.call()
 	sameRun := func(a, b Run) bool { return a.Started.Equal(b.Started) && a.From == b.From && a.To == b.To }
@@ -46,8 +49,12 @@ func (w *watcher) check() {
 	if len(d.Run.Held) > MaxBatches {
 		fail("%d batches", len(d.Run.Held))
 	}
-	if (w.in.Paused || w.in.Frozen != "") && d.Write {
+	outgrown := known && w.in.Frozen != "" && w.in.Target != nil && *w.in.Target > p.Total()
+	if (w.in.Paused || w.in.Frozen != "" && !outgrown) && d.Write {
 		fail("written while paused or frozen")
+	}
+	if outgrown && !w.in.Paused && !w.in.UpDisabled && w.in.Up == nil && d.Profile.Online != *w.in.Target {
+		fail("a freeze stands in the way of %d", *w.in.Target)
 	}
 	if d.Profile == nil || !known {
 		return
