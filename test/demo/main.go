@@ -1,5 +1,5 @@
 // Command demo is `make demo`: it starts a lab, installs Kubetide from deploy/ with the rights that it ships with, applies the
-// examples, and shows a plain HPA and an IHPA scaling for real. It leaves the lab up.
+// examples, and shows a plain HPA and an IHPA scaling for real. It leaves the lab up. The binaries that it starts are in bin/.
 package main
 
 import (
@@ -53,12 +53,6 @@ func run(ctx context.Context, keep bool) error {
 	bin, err := filepath.Abs("bin")
 	if err != nil {
 		return err
-	}
-	say("building kubetide, the lab and the demo's shop")
-	for name, pkg := range map[string]string{"kubetide": "./cmd/kubetide", "lab": "./test/lab/cmd/lab", "demo-shop": "./test/demo/shop"} {
-		if err := command(ctx, "go", "build", "-o", filepath.Join(bin, name), pkg); err != nil {
-			return err
-		}
 	}
 	lab := filepath.Join(bin, "lab")
 	_ = exec.CommandContext(ctx, lab, "down", "--name", labName).Run() // one that an earlier demo left up
