@@ -174,6 +174,11 @@ func (d *Discovery) set(obj any) {
 	}
 	maps.DeleteFunc(o.topics, func(s sample.Series, _ *topic) bool { return !asked(s) })
 	maps.DeleteFunc(o.conflicts, func(s sample.Series, _ string) bool { return !asked(s) })
+	if len(affected) > len(o.queries) {
+		maps.DeleteFunc(d.backlog, func(s subject, _ event) bool {
+			return s.object == o && s.series != (sample.Series{}) && !asked(s.series)
+		})
+	}
 	d.problems(o, parsed.Problems)
 	for series := range affected {
 		d.settle(series)

@@ -256,6 +256,12 @@ func TestForeignMetricsCanBeDisregarded(t *testing.T) {
 	wantEvents(t, b, `no collector "statik"`)
 }
 
+// podsFailed is an error whose text changes while its cause does not.
+type podsFailed string
+
+func (e podsFailed) Error() string { return string(e) + ": refused" }
+func (podsFailed) Outline() string { return "refused" }
+
 func TestFailuresOfCollection(t *testing.T) {
 	refused := errors.New("connection refused")
 	type step struct {
@@ -275,7 +281,14 @@ func TestFailuresOfCollection(t *testing.T) {
 		"other numbers are no other cause": {{0, 0, errors.New("pod web-6d4f9c-x2k: dial 10.0.0.1:80: timeout"), failed}, {time.Minute, 0, errors.New("pod web-7c5b8f-9qz: dial 10.0.7.77:80: timeout"), ""}},
 		"a source that flaps is told of every ten minutes at most": {{0, 0, refused, failed}, {time.Minute, 1, nil, recovered}, {time.Minute, 0, refused, ""}, {time.Minute, 1, nil, ""},
 			{10 * time.Minute, 0, refused, failed}, {time.Minute, 1, nil, recovered}},
-		"some pods failing is told, with how many answered": {{0, 7, errors.New("pod b: refused"), failed + "was collected from 7 pods, but not from all"}, {time.Minute, 8, nil, recovered}},
+		"some pods failing for half a minute is told, with how many answered": {{0, 7, errors.New("pod b: refused"), ""}, {29 * time.Second, 7, errors.New("pod b: refused"), ""},
+			{time.Second, 7, errors.New("pod b: refused"), failed + "was collected from 7 pods, but not from all"}, {time.Minute, 8, nil, recovered}},
+		"pods that start are nothing to tell": {{0, 0, sample.NoData("no ready pods: 1 not running"), ""}, {time.Second, 0, sample.NoData("no ready pods: 1 not Ready"), ""}, {5 * time.Second, 1, nil, ""}},
+		"no data for half a minute is told once, whatever its words": {{0, 0, sample.NoData("1 not running"), ""},
+			{30 * time.Second, 0, sample.NoData("2 not Ready"), failed + `has no value (collector "static"): 2 not Ready`}, {time.Minute, 0, sample.NoData("1 terminating, 1 not Ready"), ""}, {time.Minute, 1, nil, recovered}},
+		"each time without data begins anew":                      {{0, 0, sample.ErrNoData, ""}, {29 * time.Second, 1, nil, ""}, {time.Second, 0, sample.ErrNoData, ""}, {29 * time.Second, 0, sample.ErrNoData, ""}, {time.Second, 0, sample.ErrNoData, failed}},
+		"a failure is told at once, also while there are no data": {{0, 0, sample.ErrNoData, ""}, {time.Second, 0, refused, failed}},
+		"which pods they are is no other cause":                   {{0, 0, podsFailed("pod a"), failed}, {time.Minute, 0, podsFailed("pod b, c"), ""}},
 	}
 	for name, steps := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -306,6 +319,29 @@ func TestEventlessCases(t *testing.T) {
 	}
 	b.handler.OnDelete(h)
 	b.Report(q, 0, errors.New("late"))
+	wantEvents(t, b)
+}
+
+// A metric that goes on failing for an hour, in ever other words, costs one Event.
+func TestAnHourOfFailureIsOneEvent(t *testing.T) {
+	b := newBench(nil)
+	b.handler.OnAdd(hpa("cart", time.Hour, "m=1"), true)
+	for i := range 240 {
+		b.clock.SetTime(b.clock.Now().Add(15 * time.Second))
+		b.Report(b.query(), i%3, fmt.Errorf("%d of 3 pods: %w", 3-i%3, podsFailed(fmt.Sprint("pod ", strings.Repeat("x", i%7)))))
+	}
+	wantEvents(t, b, "MetricCollectionFailed HPA shop/cart")
+}
+
+func TestWhatIsNotAskedForAnyMoreIsNotTold(t *testing.T) {
+	elected := make(chan struct{})
+	b := newBench(func(o *Options) { o.Elected = elected })
+	before, after := hpa("cart", time.Hour, "m=1"), hpa("cart", time.Hour)
+	b.handler.OnAdd(before, true)
+	b.Report(b.query(), 0, errors.New("refused"))
+	b.handler.OnUpdate(before, after)
+	close(elected)
+	b.Run(t.Context())
 	wantEvents(t, b)
 }
 

@@ -1,6 +1,7 @@
 package discovery
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -13,6 +14,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/kubetide/kubetide/adapter/annotations"
+	"github.com/kubetide/kubetide/collectors"
 	"github.com/kubetide/kubetide/internal/sample"
 )
 
@@ -35,11 +37,15 @@ const (
 	maxCauses = 8
 	// quiet is the time after which a cause is told again if the metric was well meanwhile.
 	quiet = 10 * time.Minute
+	// patience is how long a metric may have no data, or lack some pods, before that is told: pods start, roll and restart,
+	// and an HPA is often created before its workload. Failures are told at once.
+	patience = 30 * time.Second
 )
 
 // topic is what has been told about the collection of one metric of one HPA.
 type topic struct {
 	failing bool
+	since   time.Time            // since when something is missing
 	told    bool                 // a failure was told, and no recovery since
 	causes  map[string]time.Time // by their outline, when they were told
 }
@@ -111,13 +117,13 @@ func (d *Discovery) Report(q sample.Query, points int, err error) {
 	for _, c := range d.claims[series] {
 		t := c.object.topics[series]
 		if err == nil {
-			if t != nil && (t.failing || t.told) {
+			if t != nil {
 				d.recovered(c.object, series, t)
 			}
 			continue
 		}
 		if t == nil {
-			t = &topic{causes: map[string]time.Time{}}
+			t = &topic{since: d.Clock.Now(), causes: map[string]time.Time{}}
 			c.object.topics[series] = t
 		}
 		d.failed(c.object, q, t, points, err)
@@ -127,16 +133,29 @@ func (d *Discovery) Report(q sample.Query, points int, err error) {
 func (d *Discovery) failed(o *object, q sample.Query, t *topic, points int, err error) {
 	now := d.Clock.Now()
 	t.failing = points == 0
+	if t.since.IsZero() {
+		t.since = now
+	}
+	noData := errors.Is(err, sample.ErrNoData)
+	if (noData || points > 0) && now.Sub(t.since) < patience {
+		return
+	}
 	if !t.told {
 		maps.DeleteFunc(t.causes, func(_ string, at time.Time) bool { return now.Sub(at) >= quiet })
 	}
-	cause := outline(err.Error())
+	cause := outline(err)
+	if noData {
+		cause = "" // which pods are not there yet, and why, is no news
+	}
 	if _, known := t.causes[cause]; known || len(t.causes) >= maxCauses {
 		return
 	}
 	t.causes[cause], t.told = now, true
 	what := "cannot be collected"
-	if points > 0 {
+	switch {
+	case noData:
+		what = "has no value"
+	case points > 0:
 		what = fmt.Sprintf("was collected from %d pods, but not from all", points)
 	}
 	d.tell(event{subject{o, q.Series(), "collection"}, corev1.EventTypeWarning, ReasonFailed,
@@ -144,7 +163,7 @@ func (d *Discovery) failed(o *object, q sample.Query, t *topic, points int, err 
 }
 
 func (d *Discovery) recovered(o *object, series sample.Series, t *topic) {
-	t.failing = false
+	t.failing, t.since = false, time.Time{}
 	if t.told {
 		t.told = false
 		d.tell(event{subject{o, series, "collection"}, corev1.EventTypeNormal, ReasonRecovered,
@@ -152,9 +171,12 @@ func (d *Discovery) recovered(o *object, series sample.Series, t *topic) {
 	}
 }
 
-// outline makes texts equal that differ in numbers, addresses and pods' names only, so that a failure which names another
-// pod each time is told once.
-func outline(text string) string {
+// outline makes errors equal that differ in numbers, addresses and the like only, so that each cause is told once.
+func outline(err error) string {
+	text := err.Error()
+	if outlined := collectors.Outlined(nil); errors.As(err, &outlined) {
+		text = outlined.Outline()
+	}
 	words := strings.FieldsFunc(text, func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) })
 	for i, w := range words {
 		if strings.ContainsFunc(w, unicode.IsDigit) {
