@@ -25,10 +25,11 @@ import (
 const Name = "scaling-schedule"
 
 var (
-	// ErrScalingScheduleNotFound says that the ScalingSchedule does not exist.
-	ErrScalingScheduleNotFound = errors.New("the ScalingSchedule does not exist")
-	// ErrClusterScalingScheduleNotFound says that the ClusterScalingSchedule does not exist.
-	ErrClusterScalingScheduleNotFound = errors.New("the ClusterScalingSchedule does not exist")
+	// ErrScalingScheduleNotFound says that the ScalingSchedule does not exist. It is a sample.ErrNoData: the value that it had
+	// ends with it.
+	ErrScalingScheduleNotFound = sample.NoData("the ScalingSchedule does not exist")
+	// ErrClusterScalingScheduleNotFound is the same for a ClusterScalingSchedule.
+	ErrClusterScalingScheduleNotFound = sample.NoData("the ClusterScalingSchedule does not exist")
 	// ErrNotScalingScheduleFound says that the store holds something else in the place of a ScalingSchedule.
 	ErrNotScalingScheduleFound = errors.New("the stored object is not a ScalingSchedule")
 	// ErrNotClusterScalingScheduleFound says that the store holds something else in the place of a ClusterScalingSchedule.
