@@ -35,8 +35,9 @@ const (
 
 	// maxBackOff is the longest time between two collections of a failing source whose interval is shorter.
 	maxBackOff = time.Minute
-	// firstRetry is the time until a source that never had a value is asked again; it doubles each time.
-	firstRetry = time.Second
+	// firstRetry is the time until a source that never had a value is asked again; it doubles each time. It is short because
+	// an HPA is often seen before its workload is.
+	firstRetry = 100 * time.Millisecond
 	// minGap keeps a source's own instants and requests from outside from making a hot loop.
 	minGap = 100 * time.Millisecond
 	// heartbeat is how often the loop turns when nothing is due.
@@ -97,7 +98,8 @@ type job struct {
 	worked   bool // it had a value once
 	spread   bool // its phase has been set
 	slow     bool // its last collection took more than half of its time
-	failures int
+	failures int  // in a row; before the first value, having none counts as one
+	noData   bool // the last failure was sample.ErrNoData
 }
 
 // New returns a Scheduler that does nothing until Run.
@@ -162,12 +164,26 @@ func (s *Scheduler) Recollect(match func(sample.Query) bool) {
 	defer s.mu.Unlock()
 	for _, j := range s.jobs {
 		if match(j.query) {
-			if j.busy {
-				j.again = true
-			} else {
-				s.schedule(j, s.soonest(j))
-			}
+			s.hasten(j)
 		}
+	}
+}
+
+// Collect collects one query now.
+func (s *Scheduler) Collect(q sample.Query) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if j := s.jobs[q]; j != nil {
+		s.hasten(j)
+	}
+}
+
+// hasten makes the job due now, or once more when it ends. s.mu is held.
+func (s *Scheduler) hasten(j *job) {
+	if j.busy {
+		j.again = true
+	} else {
+		s.schedule(j, s.soonest(j))
 	}
 }
 
@@ -214,7 +230,7 @@ func (s *Scheduler) Run(ctx context.Context) {
 		s.ctx = nil
 		s.mu.Unlock()
 	}()
-	for {
+	for ctx.Err() == nil {
 		now := s.Clock.Now()
 		s.beat.Store(&now)
 		s.mu.Lock()
@@ -318,9 +334,14 @@ func (s *Scheduler) finish(p *pool, j *job, started time.Time, took time.Duratio
 	j.busy, j.cancel = false, nil
 	if counts {
 		s.warmed(j)
-		if err == nil || errors.Is(err, sample.ErrNoData) {
+		j.noData = errors.Is(err, sample.ErrNoData)
+		_, timed := j.collector.(collectors.Timed)
+		switch {
+		case err == nil:
 			j.failures, j.worked = 0, true
-		} else {
+		case j.noData && (j.worked || timed):
+			j.failures = 0
+		default:
 			j.failures++
 		}
 		j.slow = took > min(s.Deadline, j.query.Interval)/2
@@ -378,6 +399,9 @@ func (s *Scheduler) delay(j *job) time.Duration {
 	}
 	doubled := func(d time.Duration) time.Duration { return d << min(j.failures-1, 10) }
 	longest := max(interval, maxBackOff)
+	if j.noData {
+		longest = interval // it is an answer
+	}
 	var d time.Duration
 	if j.worked {
 		d = max(interval, min(doubled(interval), longest))

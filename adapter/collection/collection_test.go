@@ -186,17 +186,25 @@ func TestInstantsOfCollection(t *testing.T) {
 		"at once, then every interval":              {source{collect: value}, 1, 15 * time.Second, 46 * time.Second, []float64{0, 15, 30, 45}},
 		"the first interval is shortened to spread": {source{collect: value}, 0.2, 10 * time.Second, 30 * time.Second, []float64{0, 6, 16, 26}},
 		"a source that never had a value is asked again soon, then less and less": {source{collect: func(context.Context, sample.Query) ([]sample.Point, error) { return nil, boom }},
-			0, 15 * time.Second, 200 * time.Second, []float64{0, 1, 3, 7, 15, 31, 63, 123, 183}},
+			0, 15 * time.Second, 200 * time.Second, []float64{0, 0.1, 0.3, 0.7, 1.5, 3.1, 6.3, 12.7, 25.5, 51.1, 102.3, 162.3}},
 		"a source that worked and fails backs off from its interval to a minute": {source{collect: func(context.Context, sample.Query) ([]sample.Point, error) {
 			if calls++; calls == 1 {
 				return value(nil, sample.Query{})
 			}
 			return nil, boom
 		}}, 0, 20 * time.Second, 200 * time.Second, []float64{0, 10, 30, 70, 130, 190}},
-		"no data is an answer, not a failure": {source{collect: func(context.Context, sample.Query) ([]sample.Point, error) { return nil, sample.ErrNoData }},
-			1, 15 * time.Second, 46 * time.Second, []float64{0, 15, 30, 45}},
+		"no data after a value is an answer, not a failure": {source{collect: func(context.Context, sample.Query) ([]sample.Point, error) {
+			if calls++; calls == 1 {
+				return value(nil, sample.Query{})
+			}
+			return nil, sample.ErrNoData
+		}}, 1, 15 * time.Second, 46 * time.Second, []float64{0, 15, 30, 45}},
+		"no data before the first value is asked for again soon, then every interval": {source{collect: func(context.Context, sample.Query) ([]sample.Point, error) { return nil, sample.ErrNoData }},
+			0, 3 * time.Second, 10 * time.Second, []float64{0, 0.1, 0.3, 0.7, 1.5, 3.1, 6.1, 9.1}},
+		"no data of a source that knows when it changes is asked for then": {source{collect: func(context.Context, sample.Query) ([]sample.Point, error) { return nil, sample.ErrNoData },
+			change: func(now time.Time) time.Time { return start.Add(8 * time.Second) }}, 1, 5 * time.Second, 15 * time.Second, []float64{0, 5, 8, 13}},
 		"a long interval is not shortened by failures after the first minute": {source{collect: func(context.Context, sample.Query) ([]sample.Point, error) { return nil, boom }},
-			0, 5 * time.Minute, 400 * time.Second, []float64{0, 1, 3, 7, 15, 31, 63, 127, 255}},
+			0, 5 * time.Minute, 220 * time.Second, []float64{0, 0.1, 0.3, 0.7, 1.5, 3.1, 6.3, 12.7, 25.5, 51.1, 102.3, 204.7}},
 		"a source that knows when it changes is asked then": {source{collect: value, change: func(now time.Time) time.Time {
 			return start.Add(now.Sub(start).Truncate(7*time.Second) + 7*time.Second)
 		}}, 1, time.Minute, 21 * time.Second, []float64{0, 7, 14, 21}},
@@ -210,7 +218,7 @@ func TestInstantsOfCollection(t *testing.T) {
 			calls = 0
 			b := newBench(t, &tt.source, func(o *Options) { o.Random = func() float64 { return tt.random } })
 			b.want(query("m", tt.interval))
-			step := time.Second
+			step := 100 * time.Millisecond
 			if tt.total < time.Second {
 				step = 10 * time.Millisecond
 			}
@@ -391,6 +399,40 @@ func TestRecollect(t *testing.T) {
 	}
 	if diff := cmp.Diff([]float64{0, 60}, b.run(t, "a", 0, time.Second)); diff != "" {
 		t.Errorf("a collected at (-want +got):\n%s", diff)
+	}
+}
+
+func TestOneQueryCanBeCollectedNow(t *testing.T) {
+	b := newBench(t, &source{collect: value}, nil)
+	b.want(query("a", time.Minute))
+	b.want(query("b", time.Minute))
+	b.run(t, "a", 2*time.Second, time.Second)
+	b.Collect(query("a", time.Minute))
+	b.Collect(query("unknown", time.Minute))
+	if diff := cmp.Diff([]float64{0, 2}, b.run(t, "a", time.Second, time.Second)); diff != "" {
+		t.Errorf("collected at (-want +got):\n%s", diff)
+	}
+	if n := len(b.run(t, "b", 0, time.Second)); n != 1 {
+		t.Errorf("the other query was collected %d times", n)
+	}
+}
+
+func TestPoolsForgetNamespaces(t *testing.T) {
+	p := newPool(1, 1)
+	in := func(namespace string) *job { return &job{query: sample.Query{Namespace: namespace}} }
+	runs, waits := in("a"), in("b")
+	p.enqueue(runs)
+	if p.next() != runs {
+		t.Fatal("the job does not run")
+	}
+	p.enqueue(waits)
+	waits.removed = true
+	p.done(runs)
+	if p.next() != nil {
+		t.Error("a removed job runs")
+	}
+	if len(p.lanes) != 0 {
+		t.Errorf("%d namespaces are kept", len(p.lanes))
 	}
 }
 

@@ -9,9 +9,10 @@ type pool struct {
 }
 
 type lane struct {
-	running int
-	waiting []*job
-	queued  bool // in pool.ready
+	namespace string
+	running   int
+	waiting   []*job
+	queued    bool // in pool.ready
 }
 
 func newPool(limit, perNamespace int) *pool {
@@ -21,7 +22,7 @@ func newPool(limit, perNamespace int) *pool {
 func (p *pool) enqueue(j *job) {
 	l := p.lanes[j.query.Namespace]
 	if l == nil {
-		l = &lane{}
+		l = &lane{namespace: j.query.Namespace}
 		p.lanes[j.query.Namespace] = l
 	}
 	l.waiting = append(l.waiting, j)
@@ -53,6 +54,7 @@ func (p *pool) next() *job {
 			p.offer(l)
 			return j
 		}
+		p.close(l)
 	}
 	return nil
 }
@@ -61,7 +63,13 @@ func (p *pool) done(j *job) {
 	l := p.lanes[j.query.Namespace]
 	l.running--
 	p.running--
-	if p.offer(l); l.running == 0 && len(l.waiting) == 0 {
-		delete(p.lanes, j.query.Namespace)
+	p.offer(l)
+	p.close(l)
+}
+
+// close forgets a lane that nobody uses.
+func (p *pool) close(l *lane) {
+	if l.running == 0 && len(l.waiting) == 0 {
+		delete(p.lanes, l.namespace)
 	}
 }
