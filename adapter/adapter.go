@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,6 +19,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apiserver/pkg/server/dynamiccertificates"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
@@ -160,7 +162,9 @@ func build(o Options, client kubernetes.Interface, mapper meta.RESTMapper, gette
 	if o.Registerer != nil {
 		o.Registerer.MustRegister(&sampleMetrics{store: a.store, clock: o.Clock})
 	}
-	_, err := a.workloads.Core().V1().Pods().Informer().AddEventHandler(cache.ResourceEventHandlerFuncs{DeleteFunc: a.podGone})
+	_, err := a.workloads.Core().V1().Pods().Informer().AddEventHandler(cache.ResourceEventHandlerFuncs{
+		AddFunc: func(pod any) { a.podChanged(nil, pod) }, UpdateFunc: a.podChanged, DeleteFunc: a.podGone,
+	})
 	if err != nil {
 		return nil, fmt.Errorf("adapter: %w", err)
 	}
@@ -240,6 +244,29 @@ func (a *Adapter) change(q sample.Query, change func(*demand)) {
 	}
 	a.store.Add(q, d.served)
 	a.scheduler.Add(q)
+}
+
+// podChanged collects what has no value yet when a pod becomes ready, so that the first value comes with the first pod and
+// not on the interval.
+func (a *Adapter) podChanged(before, after any) {
+	pod, ok := after.(*corev1.Pod)
+	if !ok || !ready(pod) {
+		return
+	}
+	if old, ok := before.(*corev1.Pod); ok && old.UID == pod.UID && ready(old) {
+		return
+	}
+	for _, q := range a.store.Waiting(pod.Namespace) {
+		if a.scales.maySelect(q.Namespace, q.Target, labels.Set(pod.Labels)) {
+			a.scheduler.Collect(q)
+		}
+	}
+}
+
+func ready(pod *corev1.Pod) bool {
+	return slices.ContainsFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool {
+		return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
+	})
 }
 
 func (a *Adapter) podGone(obj any) {

@@ -205,6 +205,29 @@ kubetide_series{collector="numbers",state="Fresh"} 1
 	}
 }
 
+// The HPA is there before its pods: their value comes when the first of them is ready, not on the interval.
+func TestTheFirstValueComesWithTheFirstReadyPod(t *testing.T) {
+	client := fake.NewClientset(webDeployment(), webHPA())
+	a := start(t, client, nil, nil)
+	until(t, "it to be collected without a pod", func() bool { return a.Ready() == nil })
+	if got := a.values(t); len(got) != 0 {
+		t.Fatalf("values %v without a pod", got)
+	}
+	other := webPod(2)
+	other.Labels = map[string]string{"app": "other"}
+	pod := webPod(1)
+	for _, p := range []*corev1.Pod{other, pod} {
+		if _, err := client.CoreV1().Pods("shop").Create(t.Context(), p, metav1.CreateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	pod.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}
+	if _, err := client.CoreV1().Pods("shop").UpdateStatus(t.Context(), pod, metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the pod's value", func() bool { return a.values(t)["web-1"] == 1 })
+}
+
 func TestAFailureIsAnEventOnTheHPA(t *testing.T) {
 	client := fake.NewClientset(webPod(1), webDeployment(), webHPA())
 	a := start(t, client, nil, func(s *podNumbers) { s.broken.Store(true) })
@@ -342,6 +365,33 @@ func TestScales(t *testing.T) {
 		_, _ = s.Scale(t.Context(), "shop", rollout("cached"))
 		if reads != 2 {
 			t.Errorf("%d reads, want 2", reads)
+		}
+	})
+	t.Run("a workload that could not be read is read again after a second", func(t *testing.T) {
+		for i, after := range []time.Duration{0, failedScaleAge, failedScaleAge} {
+			reads = 0
+			clock.SetTime(clock.Now().Add(after))
+			_, _ = s.Scale(t.Context(), "shop", rollout("gone"))
+			if want := []int{1, 0, 1}[i]; reads != want {
+				t.Errorf("%d reads at the question number %d, want %d", reads, i+1, want)
+			}
+			clock.SetTime(clock.Now().Add(time.Duration(i) * time.Millisecond))
+		}
+	})
+	t.Run("an asker does not wait longer than its time for another", func(t *testing.T) {
+		k := s.entry(target{"shop", rollout("busy")})
+		k.turn <- struct{}{}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+		defer cancel()
+		if _, err := s.Scale(ctx, "shop", rollout("busy")); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("got %v", err)
+		}
+		<-k.turn
+	})
+	t.Run("an object that is not there has no data", func(t *testing.T) {
+		_, err := s.Scale(t.Context(), "shop", sample.ObjectRef{Group: "apps", Kind: "Deployment", Name: "x"})
+		if !errors.Is(err, sample.ErrNoData) {
+			t.Errorf("%v is not ErrNoData, so the values of pods that are gone would go on", err)
 		}
 	})
 	t.Run("an asker without time leaves nothing behind", func(t *testing.T) {

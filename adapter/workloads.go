@@ -9,6 +9,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
@@ -67,6 +68,9 @@ func (p *pods) Pods(namespace string, selector labels.Selector) ([]*corev1.Pod, 
 // informers and are never read.
 const scaleAge = 10 * time.Second
 
+// failedScaleAge is the same for a /scale that could not be read: a new workload is to be seen soon.
+const failedScaleAge = time.Second
+
 // maxScales bounds what is remembered.
 const maxScales = 10_000
 
@@ -89,9 +93,9 @@ type target struct {
 	object    sample.ObjectRef
 }
 
-// knownScale is locked while it is read from the API server, so that many askers cause one request.
+// knownScale is read from the API server by whoever holds the turn, so that many askers cause one request.
 type knownScale struct {
-	mu    sync.Mutex
+	turn  chan struct{}
 	at    time.Time
 	scale collectors.Scale
 	err   error
@@ -116,6 +120,9 @@ func scaleGetter(config *rest.Config, client kubernetes.Interface, mapper meta.R
 // Scale implements collectors.Scales.
 func (s *scales) Scale(ctx context.Context, namespace string, object sample.ObjectRef) (collectors.Scale, error) {
 	scale, err := s.scale(ctx, namespace, object)
+	if apierrors.IsNotFound(err) {
+		return collectors.Scale{}, sample.NoData("scale of %s in namespace %s: %v", object, namespace, err)
+	}
 	if err != nil {
 		return collectors.Scale{}, fmt.Errorf("scale of %s in namespace %s: %w", object, namespace, err)
 	}
@@ -138,9 +145,17 @@ func (s *scales) scale(ctx context.Context, namespace string, object sample.Obje
 		return known(d.Spec.Selector, d.Spec.Replicas, d.Status.Replicas)
 	}
 	k := s.entry(target{namespace: namespace, object: object})
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.at.IsZero() || s.clock.Since(k.at) > scaleAge {
+	select {
+	case k.turn <- struct{}{}:
+	case <-ctx.Done():
+		return collectors.Scale{}, ctx.Err()
+	}
+	defer func() { <-k.turn }()
+	age := scaleAge
+	if k.err != nil {
+		age = failedScaleAge
+	}
+	if k.at.IsZero() || s.clock.Since(k.at) > age {
 		k.scale, k.err = s.read(ctx, namespace, object)
 		k.at = s.clock.Now()
 		if ctx.Err() != nil {
@@ -148,6 +163,15 @@ func (s *scales) scale(ctx context.Context, namespace string, object sample.Obje
 		}
 	}
 	return k.scale, k.err
+}
+
+// maySelect says whether the object's pods are those with the labels. It asks nobody, and says yes where it can't know.
+func (s *scales) maySelect(namespace string, object sample.ObjectRef, pod labels.Set) bool {
+	if object.Group != appsv1.GroupName || object.Kind != "Deployment" && object.Kind != "StatefulSet" {
+		return true
+	}
+	scale, err := s.scale(context.Background(), namespace, object)
+	return err == nil && scale.Selector.Matches(pod)
 }
 
 func known(selector *metav1.LabelSelector, replicas *int32, status int32) (collectors.Scale, error) {
@@ -176,7 +200,7 @@ func (s *scales) entry(t target) *knownScale {
 	if len(s.known) >= maxScales {
 		clear(s.known)
 	}
-	k := &knownScale{}
+	k := &knownScale{turn: make(chan struct{}, 1)}
 	s.known[t] = k
 	return k
 }

@@ -80,3 +80,16 @@ func (p *podIndex) alive(points []sample.Point) []sample.Point {
 		return gone
 	})
 }
+
+// Waiting returns the namespace's queries about pods that have no value.
+func (s *Store) Waiting(namespace string) []sample.Query {
+	s.pods.mu.RLock()
+	defer s.pods.mu.RUnlock()
+	var out []sample.Query
+	for e := range s.pods.entries[namespace] {
+		if e.last.Load().points == nil {
+			out = append(out, e.query)
+		}
+	}
+	return out
+}
