@@ -78,6 +78,8 @@ type round struct {
 	now time.Time
 	// trigger is found out when the first status is written.
 	trigger string
+	// unseen means that more pods get traffic than the ReplicaProfile's status says, so it may not change when they are cut again.
+	unseen bool
 }
 
 func (r *Reconciler) reconcile(ctx context.Context, o *kapacity.IntelligentHorizontalPodAutoscaler) (next time.Time, err error) {
@@ -216,6 +218,9 @@ func (r *Reconciler) decide(ctx context.Context, rd *round) (time.Time, error) {
 		o.Status.Gray = grayStatus(d.Run, o.Status.Gray, now)
 		profile = d.Profile
 		next = earliest(next, d.Next)
+		if rd.unseen {
+			next = earliest(next, now.Add(time.Second))
+		}
 		steps = append(steps, d.Step)
 		r.setGray(o, d)
 	}
@@ -240,6 +245,7 @@ func (r *Reconciler) decide(ctx context.Context, rd *round) (time.Time, error) {
 
 // observe says what is there: the online count that is ordered now, and what gray wants to know.
 func (r *Reconciler) observe(ctx context.Context, rd *round, leaving bool) (current int32, _ gray.Observed, _ error) {
+	resolver := target.Resolver{Client: r.Client}
 	if rp := rd.rp; rp != nil && !leaving {
 		s := rp.Status
 		out := gray.Observed{Online: s.OnlineReplicas, Cutoff: s.CutoffReplicas, Standby: s.StandbyReplicas, CutReady: s.ReadyHeldReplicas, Scale: s.Replicas}
@@ -248,14 +254,28 @@ func (r *Reconciler) observe(ctx context.Context, rd *round, leaving bool) (curr
 		if out.Applied && s.AppliedGeneration == rp.Generation && s.AppliedTime != nil {
 			out.AppliedAt = s.AppliedTime.Time
 		}
+		if held := rp.Spec.CutoffReplicas + rp.Spec.StandbyReplicas; held > 0 {
+			// The status is from before: pods may have got their traffic back since, or be others, and must not be let go then.
+			out.CutReady = held
+			if t, err := resolver.Get(ctx, rp.Namespace, rp.Spec.ScaleTargetRef); err == nil {
+				counts, ready := replicaprofile.Found(t)
+				out.CutReady = ready + max(0, counts.Online-rp.Spec.OnlineReplicas)
+			}
+			rd.unseen = out.Applied && out.CutReady > s.ReadyHeldReplicas
+		}
 		return rp.Spec.OnlineReplicas, out, nil
 	}
-	t, err := target.Resolver{Client: r.Client}.Get(ctx, rd.o.Namespace, rd.o.Spec.ScaleTargetRef)
+	t, err := resolver.Get(ctx, rd.o.Namespace, rd.o.Spec.ScaleTargetRef)
 	if err != nil {
 		return 0, gray.Observed{}, err
 	}
-	counts := replicaprofile.Counts(t)
+	counts, _ := replicaprofile.Found(t)
 	out := gray.Observed{Online: counts.Online, Cutoff: counts.Cutoff, Standby: counts.Standby, Scale: t.Replicas}
+	if g := rd.o.Status.Gray; g != nil {
+		for _, b := range g.Held { // restored when their profile went
+			out.CutReady += b.Replicas
+		}
+	}
 	return max(0, t.Replicas-out.Cutoff-out.Standby), out, nil
 }
 

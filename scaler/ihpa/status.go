@@ -16,11 +16,14 @@ import (
 	"github.com/kubetide/kubetide/scaler/merge"
 )
 
-// runOf reads the run that the status holds. A run that Kapacity began has no start: the zero Run makes gray begin anew from
-// the ReplicaProfile as it is, which moves no pod that has been moved.
+// runOf reads the run that the status holds. A run that Kapacity began has no start, so gray begins anew from the ReplicaProfile
+// as it is: no pod that has been moved is moved again, and the next step keeps its distance from Kapacity's last.
 func runOf(s *kapacity.GrayStatus) gray.Run {
-	if s == nil || s.StartedAt == nil {
+	if s == nil {
 		return gray.Run{}
+	}
+	if s.StartedAt == nil {
+		return gray.Run{LastStep: s.LastUpdateTime.Time}
 	}
 	r := gray.Run{From: s.From, To: s.To, State: gray.State(s.GrayState), Percent: s.GrayPercent, Steps: s.Steps,
 		Started: timeOf(s.StartedAt), LastStep: timeOf(s.LastStepTime), PendingSince: timeOf(s.PendingSince),

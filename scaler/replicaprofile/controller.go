@@ -214,9 +214,10 @@ func pods(t *target.Target) []podstate.Pod {
 	return out
 }
 
-// Counts are the target's running pods by state.
-func Counts(t *target.Target) podstate.Counts {
-	return podstate.Decide(podstate.Workload{}, podstate.Counts{}, pods(t)).Counts
+// Found says what lives of the target: the running pods by state, and how many of those held are Ready.
+func Found(t *target.Target) (counts podstate.Counts, heldReady int32) {
+	plan := podstate.Decide(podstate.Workload{}, podstate.Counts{}, pods(t))
+	return plan.Counts, plan.CutReady
 }
 
 // report writes the counts of the plan into the status.
