@@ -290,7 +290,7 @@ func TestBadAnnotationsAreReported(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			hpa := strings.NewReplacer(" ", "-", ",", "").Replace(strings.ToLower(name))
 			create(t, ns, "%s", tc.yaml(hpa))
-			eventually(t, 20*time.Second, func() error {
+			eventually(t, 90*time.Second, func() error {
 				var errs []error
 				for _, reason := range []string{"CreateNewMetricsCollector", "MetricCollectionFailed", "MetricConfigIgnored"} {
 					err := wantEvent(t, ns, "HorizontalPodAutoscaler", hpa, reason, tc.want...)()
