@@ -46,12 +46,17 @@ type Reconciler struct {
 	Live     client.Reader
 	Recorder record.EventRecorder
 	Clock    clock.PassiveClock
+
+	pace pace
 }
 
 // Reconcile brings one profile's pods and /scale to what its spec says.
 func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reconcile.Result, error) {
 	rp := &kapacity.ReplicaProfile{}
 	if err := r.Client.Get(ctx, req.NamespacedName, rp); err != nil {
+		if apierrors.IsNotFound(err) {
+			r.pace.forget(req.NamespacedName)
+		}
 		return reconcile.Result{}, client.IgnoreNotFound(err)
 	}
 	result, err := r.reconcile(ctx, rp)
@@ -89,7 +94,7 @@ func (r *Reconciler) reconcile(ctx context.Context, rp *kapacity.ReplicaProfile)
 	if out.quiet {
 		return reconcile.Result{}, nil
 	}
-	return reconcile.Result{}, out.err
+	return reconcile.Result{RequeueAfter: out.after}, out.err
 }
 
 // outcome is what became of one attempt.
@@ -101,6 +106,8 @@ type outcome struct {
 	err             error
 	quiet           bool
 	ensured         bool
+	// after is when to look again, if that is only a matter of time.
+	after time.Duration
 	// unknown means that the counts could not be found out; Ensured then has the reason of Applied.
 	unknown bool
 }
@@ -258,7 +265,11 @@ func (r *Reconciler) carryOut(ctx context.Context, rp *kapacity.ReplicaProfile, 
 		}
 	}
 	if plan.Scale != nil && *plan.Scale != t.Replicas {
-		from := t.Replicas
+		from, key, now := t.Replicas, client.ObjectKeyFromObject(rp), r.Clock.Now()
+		if due := r.pace.due(key, rp.Generation, now); now.Before(due) {
+			return changed, &outcome{reason: kapacity.ReasonStateChangeSkipped, after: due.Sub(now),
+				message: fmt.Sprintf("somebody else keeps writing the replicas of %s: they are written again at %s", t.Name(), due.UTC().Format(time.RFC3339))}
+		}
 		written, err := resolver.SetReplicas(ctx, t, *plan.Scale)
 		if err != nil {
 			out := failed(kapacity.ReasonFailedUpdateScale, err)
@@ -266,6 +277,7 @@ func (r *Reconciler) carryOut(ctx context.Context, rp *kapacity.ReplicaProfile, 
 		}
 		changed = true
 		if written {
+			r.pace.wrote(key, rp.Generation, now)
 			r.Recorder.Eventf(rp, corev1.EventTypeNormal, kapacity.EventUpdateScale, kapacity.EventMessageUpdateScale, from, *plan.Scale)
 			log.FromContext(ctx).Info("rescaled", "target", t.Name(), "from", from, "to", *plan.Scale)
 		}

@@ -358,3 +358,46 @@ func TestAnyKindWithScaleIsScaledButNotCut(t *testing.T) {
 		t.Errorf("%s, %d replicas", got, replicas())
 	}
 }
+
+func TestAnotherWriterThatDoesNotGiveWayIsAnsweredAtAPace(t *testing.T) {
+	w := world(t, enginetest.Deployment(5), profile("Deployment", 5, 0))
+	w.Settle()
+	w.Writes = nil
+	w.Events.Take()
+	var answers []float64
+	start := w.Clock.Now()
+	other := func() {
+		d := &appsv1.Deployment{}
+		w.Must(w.Client.Get(w.Context(), enginetest.Request.NamespacedName, d))
+		if *d.Spec.Replicas == 8 {
+			return
+		}
+		d.Spec.Replicas = new(int32(8))
+		w.Simulate(func() { w.Must(w.Client.Update(w.Context(), d)) })
+	}
+	for range 8 * 60 {
+		other()
+		before := len(w.Writes)
+		w.Settle()
+		for _, what := range w.Writes[before:] {
+			if what == "update Deployment/scale nginx" {
+				answers = append(answers, w.Clock.Since(start).Seconds())
+			}
+		}
+		w.Clock.Step(time.Second)
+	}
+	if diff := cmp.Diff([]float64{0, 1, 2, 4, 8, 16, 32, 64, 124, 184, 244, 304, 364, 424}, answers); diff != "" {
+		t.Errorf("answered at (-want +got):\n%s", diff)
+	}
+	if events := w.Events.Take(); len(w.Writes) > 60 || len(events) > 20 {
+		t.Errorf("in 8 minutes %d writes and %d events", len(w.Writes), len(events))
+	}
+	if got := conditionOf(w, kapacity.ConditionApplied); !strings.HasPrefix(got, "False StateChangeSkipped somebody else keeps writing the replicas of Deployment shop/nginx") {
+		t.Error(got)
+	}
+	edit(w, func(rp *kapacity.ReplicaProfile) { rp.Spec.OnlineReplicas = 6 })
+	w.Settle()
+	if len(w.Pods()) != 6 {
+		t.Errorf("a change of the profile waits: %s", w.States())
+	}
+}
