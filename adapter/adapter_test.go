@@ -240,6 +240,65 @@ func TestAFailureIsAnEventOnTheHPA(t *testing.T) {
 	})
 }
 
+// A thousand HPAs, good and bad, that come, change and go leave nothing behind: no query, series, goroutine or label.
+func TestAThousandHPAsLeaveNothingBehind(t *testing.T) {
+	registry := prometheus.NewRegistry()
+	a := start(t, fake.NewClientset(webPod(1), webDeployment()), func(o *Options) { o.Registerer = registry }, nil)
+	until(t, "it to be ready", func() bool { return a.Ready() == nil })
+	figures := func() map[string]float64 {
+		families, err := registry.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		out := map[string]float64{}
+		for _, f := range families {
+			for _, m := range f.GetMetric() {
+				switch f.GetName() {
+				case "kubetide_series", "kubetide_queries", "kubetide_hpas", "kubetide_metric_failing":
+					out[f.GetName()] += m.GetGauge().GetValue()
+				}
+			}
+		}
+		return out
+	}
+	goroutines := runtime.NumGoroutine()
+	handler := a.discovery.Handler()
+	var hpas []*autoscalingv2.HorizontalPodAutoscaler
+	for i := range 1000 {
+		h := webHPA()
+		h.Name, h.UID = fmt.Sprint("web-", i), types.UID(fmt.Sprint(i))
+		h.Spec.Metrics[0].Pods.Metric.Name = fmt.Sprint("m", i/2) // two ask the same
+		h.Annotations = map[string]string{fmt.Sprintf("metric-config.pods.m%d.numbers/interval", i/2): "10m"}
+		if i%10 == 0 {
+			h.Spec.ScaleTargetRef.Name = "nobody"
+		}
+		if i%10 == 1 {
+			h.Annotations = map[string]string{fmt.Sprintf("metric-config.pods.m%d.numbers/interval", i/2): "-1s"}
+		}
+		hpas = append(hpas, h)
+		handler.OnAdd(h, false)
+	}
+	until(t, "all to be asked for, and the bad ones to fail", func() bool {
+		f := figures()
+		return f["kubetide_hpas"] == 1000 && f["kubetide_queries"] == 500 && f["kubetide_series"] == 500 && f["kubetide_metric_failing"] == 200
+	})
+	for i, h := range hpas {
+		changed := h.DeepCopy()
+		changed.Annotations = map[string]string{fmt.Sprintf("metric-config.pods.m%d.numbers/interval", i/2): fmt.Sprintf("%ds", 600+i)}
+		handler.OnUpdate(h, changed)
+		handler.OnDelete(changed)
+	}
+	until(t, "nothing to be left", func() bool {
+		f := figures()
+		return f["kubetide_hpas"]+f["kubetide_queries"]+f["kubetide_series"]+f["kubetide_metric_failing"] == 0 && runtime.NumGoroutine() <= goroutines
+	})
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.demand) != 0 {
+		t.Errorf("%d demands are left", len(a.demand))
+	}
+}
+
 func TestReadinessDoesNotWaitForEverForAHangingSource(t *testing.T) {
 	a := start(t, fake.NewClientset(webPod(1), webDeployment(), webHPA()), func(o *Options) { o.WarmUp = 10 * time.Millisecond },
 		func(s *podNumbers) { s.hanging.Store(true) })

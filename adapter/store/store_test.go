@@ -566,3 +566,33 @@ func TestReadersAndWritersTogether(t *testing.T) {
 	}
 	wg.Wait()
 }
+
+func TestForgottenQueriesLeaveNothingBehind(t *testing.T) {
+	s := New(clocktesting.NewFakePassiveClock(start), 0)
+	var queries []sample.Query
+	for i := range 1000 {
+		q := sample.Query{Kind: []sample.Kind{sample.External, sample.Pods, sample.Object, sample.Resource}[i%4], Namespace: fmt.Sprint("ns-", i%7),
+			Metric: fmt.Sprint("m", i/4), Selector: fmt.Sprintf("n=%d", i), Collector: "fake", Interval: time.Minute}
+		queries = append(queries, q)
+		s.Add(q, i%3 > 0)
+		s.Insert(sample.Result{Query: q, Taken: start, Points: []sample.Point{{Pod: "a", UID: "a", Milli: 1}}})
+		cancel := s.Subscribe(q, func() {})
+		defer cancel()
+		if i%2 == 0 {
+			cancel()
+		}
+	}
+	for i, q := range queries {
+		if i%5 == 0 {
+			s.Add(q, true)
+		}
+		s.Forget(q)
+	}
+	entries, series, metrics := 0, 0, 0
+	for i := range shards {
+		entries, series, metrics = entries+len(s.queries[i].entries), series+len(s.series[i].series), metrics+len(s.metrics[i].metrics)
+	}
+	if entries != 500 || series != 0 || metrics != 0 || len(s.pods.entries) != 0 { // 500 are still subscribed to
+		t.Errorf("%d entries, want the 500 subscribed ones; %d series, %d metrics, %d namespaces with pods", entries, series, metrics, len(s.pods.entries))
+	}
+}
