@@ -210,7 +210,11 @@ func show(ctx context.Context, config *rest.Config) error {
 			v.step = "cannot look: " + err.Error()
 		}
 		if screen {
-			fmt.Print("\x1b[H\x1b[2J" + frame(v))
+			columns, _, err := term.GetSize(int(os.Stdout.Fd()))
+			if err != nil {
+				columns = 80
+			}
+			fmt.Print("\x1b[H\x1b[2J" + frame(v, columns))
 		} else {
 			for _, line := range changes(last, v) {
 				fmt.Println(line)
@@ -221,7 +225,7 @@ func show(ctx context.Context, config *rest.Config) error {
 			return nil
 		}
 		if now.After(p.ends.Add(time.Minute)) {
-			return fmt.Errorf("the gray run should have ended by now; the last view:\n%s", frame(v))
+			return fmt.Errorf("the gray run should have ended by now; the last view:\n%s", frame(v, 1000))
 		}
 		select {
 		case <-ctx.Done():

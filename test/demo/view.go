@@ -45,10 +45,13 @@ type eventView struct {
 // maxEvents is how many events fit on a screen beside the rest.
 const maxEvents = 14
 
-// frame draws the view as text, for a screen of 100 columns.
-func frame(v view) string {
+// frame draws the view as lines that fit into so many columns; what does not is cut off.
+func frame(v view, columns int) string {
 	var b strings.Builder
-	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
+	line := func(format string, args ...any) {
+		text := fmt.Sprintf(format, args...)
+		b.WriteString(text[:min(len(text), columns)] + "\n")
+	}
 	line("Kubetide   %s   %s", v.now.Format("15:04:05"), v.step)
 	line("")
 	line("(a) HPA shop: scaled by kube-controller-manager from the metrics that Kubetide serves")

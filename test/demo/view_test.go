@@ -15,10 +15,15 @@ func TestFrameShowsCutPodsAndTheNewestEvents(t *testing.T) {
 	for i := range maxEvents + 3 {
 		v.events = append(v.events, eventView{at.Add(time.Duration(-i) * time.Second), "IHPA/nginx", "R", "text" + string(rune('a'+i))})
 	}
-	got := frame(v)
+	got := frame(v, 100)
 	for _, want := range []string{"nginx-0    Online   yes    yes", "nginx-4    Cutoff   no     no", "texta", "textn"} {
 		if !strings.Contains(got, want) {
 			t.Errorf("frame lacks %q:\n%s", want, got)
+		}
+	}
+	for _, line := range strings.Split(frame(v, 30), "\n") {
+		if len(line) > 30 {
+			t.Errorf("a line is too long for the screen: %q", line)
 		}
 	}
 	if strings.Contains(got, "textq") {
