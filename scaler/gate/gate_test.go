@@ -151,6 +151,7 @@ func TestTheLeaderOpensTheGateOfPodsThatWait(t *testing.T) {
 		"a pod whose gate is closed":     {pod(set(corev1.ConditionFalse)), corev1.ConditionFalse},
 		"a pod whose gate is open":       {pod(set(corev1.ConditionTrue)), corev1.ConditionTrue},
 		"a pod that is marked as cut":    {pod(func(p *corev1.Pod) { p.Labels["kapacitystack.io/pod-state"] = "Cutoff" }), ""},
+		"a pod that is to stand by":      {pod(func(p *corev1.Pod) { p.Labels["kapacitystack.io/pod-state"] = "Standby" }), ""},
 		"a pod that is marked as online": {pod(func(p *corev1.Pod) { p.Labels["kapacitystack.io/pod-state"] = "Online" }), corev1.ConditionTrue},
 		"a pod without the label":        {pod(func(p *corev1.Pod) { p.Labels = nil }), ""},
 		"a pod without the gate":         {pod(func(p *corev1.Pod) { p.Spec.ReadinessGates = nil }), ""},

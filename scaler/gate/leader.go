@@ -64,7 +64,8 @@ func Setup(mgr ctrl.Manager, o Options) error {
 // waiting tells whether the pod's readiness hangs on a condition that nobody has set. A pod that is marked as cut but has
 // no condition is about to be closed, and must not open in between.
 func waiting(pod *corev1.Pod) bool {
-	if pod.Labels[kapacity.InjectReadinessGateLabel] != kapacity.InjectReadinessGateValue || pod.Labels[kapacity.PodStateLabel] == string(kapacity.PodStateCutoff) ||
+	state := kapacity.PodState(pod.Labels[kapacity.PodStateLabel])
+	if pod.Labels[kapacity.InjectReadinessGateLabel] != kapacity.InjectReadinessGateValue || state == kapacity.PodStateCutoff || state == kapacity.PodStateStandby ||
 		pod.DeletionTimestamp != nil || pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed {
 		return false
 	}

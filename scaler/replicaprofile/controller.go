@@ -392,31 +392,25 @@ func (r *Reconciler) release(ctx context.Context, rp *kapacity.ReplicaProfile) e
 	if !controllerutil.ContainsFinalizer(rp, kapacity.Finalizer) {
 		return nil
 	}
-	t, err := target.Resolver{Client: r.Client}.Get(ctx, rp.Namespace, rp.Spec.ScaleTargetRef)
+	t := &target.Target{}
+	var err error
+	if target.Watched(rp.Spec.ScaleTargetRef) { // of other kinds no pod is ever held
+		t, err = target.Resolver{Client: r.Client}.Get(ctx, rp.Namespace, rp.Spec.ScaleTargetRef)
+	}
 	switch {
-	case apierrors.IsNotFound(err) || meta.IsNoMatchError(err):
+	case apierrors.IsNotFound(err):
 	case err != nil:
 		r.Recorder.Event(rp, corev1.EventTypeWarning, kapacity.ReasonFailedGetWorkload, bounded(err.Error()))
 		return fmt.Errorf("ReplicaProfile %s/%s: restore pods: %w", rp.Namespace, rp.Name, err)
 	default:
-		var held, costly []podstate.Pod
-		for i := range t.Pods {
-			p := podstate.FromPod(&t.Pods[i])
-			switch {
-			case p.Gone:
-			case p.State != podstate.Online || p.Gate == podstate.GateOff:
-				held = append(held, p)
-			case p.DeletionCost == podstate.DeletionCost:
-				costly = append(costly, p)
-			}
-		}
-		slices.SortFunc(held, func(a, b podstate.Pod) int { return strings.Compare(a.Name, b.Name) })
-		done, err := r.each(ctx, t, held, r.turnOn)
+		plan := podstate.Restore(pods(t))
+		slices.SortFunc(plan.Online, func(a, b podstate.Pod) int { return strings.Compare(a.Name, b.Name) })
+		done, err := r.each(ctx, t, plan.Online, r.turnOn)
 		if len(done) > 0 {
 			r.Recorder.Eventf(rp, corev1.EventTypeNormal, kapacity.EventOnlinePods, kapacity.EventMessageOnlinePods, done)
 		}
 		if err == nil {
-			_, err = r.each(ctx, t, costly, r.clearCost)
+			_, err = r.each(ctx, t, plan.ClearCosts, r.clearCost)
 		}
 		if err != nil {
 			if !apierrors.IsConflict(err) {
