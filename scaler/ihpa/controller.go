@@ -312,7 +312,7 @@ func (r *Reconciler) conflict(ctx context.Context, rd *round) (bool, error) {
 	}
 	for _, i := range same.Items {
 		// Of two IHPAs the older scales; a preview disturbs nobody.
-		if i.UID != o.UID && i.Spec.ScaleMode != kapacity.ScaleModePreview && older(&i, o) {
+		if i.UID != o.UID && i.Spec.ScaleMode != kapacity.ScaleModePreview && target.Older(&i, o) {
 			names = append(names, kapacity.IHPAKind+" "+i.Namespace+"/"+i.Name)
 		}
 	}
@@ -330,14 +330,6 @@ func (r *Reconciler) conflict(ctx context.Context, rd *round) (bool, error) {
 	}
 	r.setCondition(o, kapacity.ConditionConflict, false, kapacity.ReasonNoConflict, "nobody else scales the target")
 	return false, nil
-}
-
-func older(a, b client.Object) bool {
-	ta, tb := a.GetCreationTimestamp(), b.GetCreationTimestamp()
-	if ta.Equal(&tb) {
-		return a.GetName() < b.GetName()
-	}
-	return ta.Before(&tb)
 }
 
 func (r *Reconciler) setReplicas(rd *round, leaving bool, observed gray.Observed) {

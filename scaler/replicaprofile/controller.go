@@ -143,6 +143,12 @@ func (r *Reconciler) apply(ctx context.Context, rp *kapacity.ReplicaProfile) out
 		report(rp, t, decide(rp, t))
 		return paused
 	}
+	if other, err := r.rival(ctx, rp); err != nil {
+		return failed(kapacity.ReasonFailedGetWorkload, err)
+	} else if other != "" {
+		report(rp, t, decide(rp, t))
+		return outcome{reason: kapacity.ReasonAnotherAutoscaler, message: fmt.Sprintf("ReplicaProfile %s/%s has %s, too; this one waits until it is gone", rp.Namespace, other, t.Name())}
+	}
 	if out, ok := supported(rp, t); !ok {
 		report(rp, t, decide(rp, t))
 		return out
@@ -176,6 +182,21 @@ func (r *Reconciler) apply(ctx context.Context, rp *kapacity.ReplicaProfile) out
 		out.reason, out.message = kapacity.ReasonReplicaProfileApplied, kapacity.MessageReplicaProfileApplied
 	}
 	return out
+}
+
+// rival names another profile for the same target that goes first: an older one, or one that still has to restore its pods. Two at
+// work would turn the same pods on and off for ever. Its going wakes us.
+func (r *Reconciler) rival(ctx context.Context, rp *kapacity.ReplicaProfile) (string, error) {
+	same := &kapacity.ReplicaProfileList{}
+	if err := r.Client.List(ctx, same, client.InNamespace(rp.Namespace), client.MatchingFields{TargetIndex: target.Key(rp.Spec.ScaleTargetRef)}); err != nil {
+		return "", fmt.Errorf("list ReplicaProfiles: %w", err)
+	}
+	for _, o := range same.Items {
+		if o.Name != rp.Name && (!o.DeletionTimestamp.IsZero() || target.Older(&o, rp)) {
+			return o.Name, nil
+		}
+	}
+	return "", nil
 }
 
 // supported says whether the profile asks for what is there. Scaling alone works for every kind and every behavior.

@@ -401,3 +401,31 @@ func TestAnotherWriterThatDoesNotGiveWayIsAnsweredAtAPace(t *testing.T) {
 		t.Errorf("a change of the profile waits: %s", w.States())
 	}
 }
+
+func TestOfTwoProfilesForOneTargetTheOlderIsApplied(t *testing.T) {
+	other := profile("Deployment", 5, 0)
+	other.Name, other.CreationTimestamp, other.Finalizers = "a-backup", metav1.NewTime(enginetest.Start.Add(-time.Hour)), []string{kapacity.Finalizer}
+	w := world(t, enginetest.Deployment(5), profile("Deployment", 1, 4), other)
+	w.Settle()
+	if got := conditionOf(w, kapacity.ConditionApplied); got != "False AnotherAutoscaler ReplicaProfile shop/a-backup has Deployment shop/nginx, too; this one waits until it is gone" {
+		t.Error(got)
+	}
+	w.Simulate(func() { w.Must(w.Client.Delete(w.Context(), other)) })
+	w.Settle()
+	if w.Endpoints() != 5 {
+		t.Errorf("the older one has not restored its pods yet, but %s", w.States())
+	}
+	w.Simulate(func() {
+		w.Must(w.Client.Get(w.Context(), client.ObjectKeyFromObject(other), other))
+		other.Finalizers = nil
+		w.Must(w.Client.Update(w.Context(), other))
+	})
+	w.Settle()
+	if w.Endpoints() != 1 {
+		t.Errorf("the older one is gone, but %s", w.States())
+	}
+	r := &Reconciler{Client: w.Client}
+	if got := r.profilesOfProfile(w.Context(), other); len(got) != 1 || got[0].Name != enginetest.Name {
+		t.Errorf("its going wakes %v", got)
+	}
+}

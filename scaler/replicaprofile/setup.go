@@ -62,6 +62,8 @@ func Setup(mgr ctrl.Manager, opts Options) error {
 	r := &Reconciler{Client: c, Live: mgr.GetAPIReader(), Recorder: recorder, Clock: opts.Clock}
 	return ctrl.NewControllerManagedBy(mgr).Named("replicaprofile").
 		For(&kapacity.ReplicaProfile{}, builder.WithPredicates(predicate.Or[client.Object](predicate.GenerationChangedPredicate{}, deletion()))).
+		Watches(&kapacity.ReplicaProfile{}, handler.EnqueueRequestsFromMapFunc(r.profilesOfProfile), builder.WithPredicates(predicate.Funcs{
+			CreateFunc: func(event.CreateEvent) bool { return false }, UpdateFunc: func(event.UpdateEvent) bool { return false }})).
 		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(r.profilesOfPod), builder.WithPredicates(predicate.Funcs{UpdateFunc: podChanged})).
 		Watches(&appsv1.Deployment{}, handler.EnqueueRequestsFromMapFunc(r.profilesOfWorkload), builder.WithPredicates(predicate.Funcs{UpdateFunc: workloadChanged})).
 		Watches(&appsv1.StatefulSet{}, handler.EnqueueRequestsFromMapFunc(r.profilesOfWorkload), builder.WithPredicates(predicate.Funcs{UpdateFunc: workloadChanged})).
@@ -78,6 +80,11 @@ func deletion() predicate.Predicate {
 
 func (r *Reconciler) profilesOfPod(ctx context.Context, o client.Object) []reconcile.Request {
 	return r.profiles(ctx, o.GetNamespace(), target.OwnerKeys(ctx, r.Client, o))
+}
+
+// profilesOfProfile are those that may have waited for one that is gone.
+func (r *Reconciler) profilesOfProfile(ctx context.Context, o client.Object) []reconcile.Request {
+	return r.profiles(ctx, o.GetNamespace(), IndexTarget(o))
 }
 
 func (r *Reconciler) profilesOfWorkload(ctx context.Context, o client.Object) []reconcile.Request {

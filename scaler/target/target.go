@@ -161,6 +161,15 @@ func ObjectKey(o client.Object) string {
 	return o.GetObjectKind().GroupVersionKind().GroupKind().String() + "/" + o.GetName()
 }
 
+// Older tells which of two objects that want the same target goes first: the one created earlier, then by name.
+func Older(a, b client.Object) bool {
+	ta, tb := a.GetCreationTimestamp(), b.GetCreationTimestamp()
+	if ta.Equal(&tb) {
+		return a.GetName() < b.GetName()
+	}
+	return ta.Before(&tb)
+}
+
 // OwnerKeys returns the Keys of the controllers above the object, nearest first.
 func OwnerKeys(ctx context.Context, reader client.Reader, o client.Object) []string {
 	var keys []string
