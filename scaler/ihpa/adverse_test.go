@@ -1,6 +1,8 @@
 package ihpa
 
 import (
+	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -109,5 +111,73 @@ func TestARunOfKapacitysKeepsItsPace(t *testing.T) {
 	w.Advance(2 * time.Second)
 	if got := numbers(w); got != "2/3" {
 		t.Errorf("30 s after Kapacity's last step: %s, want 2/3", got)
+	}
+}
+
+func TestASteadyFailureIsToldOnceAndWritesNothing(t *testing.T) {
+	refuse := func(what string) func(w *enginetest.World) {
+		return func(w *enginetest.World) {
+			w.Fail = func(is string) error {
+				if strings.HasPrefix(is, what) {
+					return errors.New("refused by policy")
+				}
+				return nil
+			}
+			to(w, 1)
+		}
+	}
+	for name, fails := range map[string]func(w *enginetest.World){
+		"/scale cannot be written": func(w *enginetest.World) {
+			refuse("update Deployment/scale")(w)
+			to(w, 9)
+		},
+		"pods cannot be cut":                  refuse("patch Pod"),
+		"pods cannot be closed":               refuse("patch Pod/status"),
+		"the profile cannot be written":       refuse("patch ReplicaProfile nginx"),
+		"the profile's status is not written": refuse("patch ReplicaProfile/status"),
+		"the workload is gone": func(w *enginetest.World) {
+			w.Simulate(func() { w.Must(w.Client.Delete(w.Context(), enginetest.Deployment(5))) })
+		},
+		"pods have no gate": func(w *enginetest.World) {
+			w.Ungated = true
+			w.Simulate(func() {
+				for _, p := range w.Pods() {
+					w.Must(w.Client.Delete(w.Context(), &p))
+				}
+			})
+			to(w, 1)
+		},
+		"a provider fails and none is valid": func(w *enginetest.World) {
+			w.Edit(func(o *kapacity.IntelligentHorizontalPodAutoscaler) { o.Spec.PortraitProviders[0].Static = nil })
+		},
+		"cut pods stay ready": func(w *enginetest.World) {
+			w.Stuck = true
+			to(w, 1)
+		},
+		"the kind cannot be cut": func(w *enginetest.World) {
+			w.Edit(func(o *kapacity.IntelligentHorizontalPodAutoscaler) {
+				o.Spec.Behavior.ReplicaProfile.PodSorter.Type = kapacity.ExternalPodSorter
+				o.Spec.PortraitProviders[0].Static.Replicas = 1
+			})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := world(t, enginetest.Deployment(5), enginetest.IHPAOf("Deployment", enginetest.Cutoff(50, 30, 60), enginetest.Static(1, 5)))
+			w.Advance(time.Minute)
+			fails(w)
+			for range 30 { // until it is steady, the condition GrayStalled included
+				w.Clock.Step(30 * time.Second)
+				w.Settle()
+			}
+			w.Writes = nil
+			w.Events.Take()
+			for range 120 {
+				w.Clock.Step(30 * time.Second)
+				w.Settle()
+			}
+			if events := w.Events.Take(); len(w.Writes)+len(events) > 0 {
+				t.Errorf("within an hour %d writes %v, events %v", len(w.Writes), w.Writes, events)
+			}
+		})
 	}
 }
