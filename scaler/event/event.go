@@ -6,6 +6,7 @@ package event
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/kubernetes"
@@ -52,3 +53,14 @@ func (s stopper) Start(ctx context.Context) error {
 
 // NeedLeaderElection is false so that the broadcaster ends in a process that never led, too.
 func (s stopper) NeedLeaderElection() bool { return false }
+
+// maxMessage is the bound of the newer events API, in bytes; the older one has none.
+const maxMessage = 1024
+
+// Bounded returns the message as an event, or a condition, may have it.
+func Bounded(message string) string {
+	if len(message) <= maxMessage {
+		return message
+	}
+	return strings.ToValidUTF8(message[:maxMessage-3], "") + "..."
+}

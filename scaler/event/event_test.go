@@ -3,8 +3,10 @@ package event
 import (
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
@@ -51,4 +53,15 @@ func TestEachStepOfALongRunIsSaid(t *testing.T) {
 	}
 	stop()
 	<-stopped
+}
+
+func TestMessagesAreBounded(t *testing.T) {
+	if got := Bounded("a few words"); got != "a few words" {
+		t.Errorf("changed to %q", got)
+	}
+	for _, long := range []string{strings.Repeat("a", 5000), strings.Repeat("ä", 2500), "a" + strings.Repeat("ä", 2500)} {
+		if got := Bounded(long); len(got) > maxMessage || len(got) < maxMessage-4 || !utf8.ValidString(got) || !strings.HasSuffix(got, "...") {
+			t.Errorf("%d bytes: %q", len(got), got)
+		}
+	}
 }

@@ -12,6 +12,7 @@ import (
 
 	kapacity "github.com/kubetide/kubetide/api/kapacity/v1alpha1"
 	"github.com/kubetide/kubetide/internal/decision"
+	"github.com/kubetide/kubetide/scaler/event"
 	"github.com/kubetide/kubetide/scaler/gray"
 	"github.com/kubetide/kubetide/scaler/merge"
 )
@@ -99,19 +100,9 @@ func setValue(s *kapacity.IntelligentHorizontalPodAutoscalerStatus, m merge.Outc
 	s.CurrentPortraitValue = value
 }
 
-// maxMessage bounds what is written into conditions and events.
-const maxMessage = 1024
-
-func bounded(s string) string {
-	if len(s) <= maxMessage {
-		return s
-	}
-	return strings.ToValidUTF8(s[:maxMessage-3], "") + "..."
-}
-
 // setCondition keeps the transition time unless the status changes.
 func (r *Reconciler) setCondition(o *kapacity.IntelligentHorizontalPodAutoscaler, kind string, status bool, reason, message string) {
-	c := metav1.Condition{Type: kind, Status: metav1.ConditionFalse, Reason: reason, Message: bounded(message),
+	c := metav1.Condition{Type: kind, Status: metav1.ConditionFalse, Reason: reason, Message: event.Bounded(message),
 		ObservedGeneration: o.Generation, LastTransitionTime: metav1.NewTime(r.Clock.Now().Truncate(time.Second))}
 	if status {
 		c.Status = metav1.ConditionTrue

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	kapacity "github.com/kubetide/kubetide/api/kapacity/v1alpha1"
 	"github.com/kubetide/kubetide/internal/decision"
 	"github.com/kubetide/kubetide/portraits"
 )
@@ -167,13 +168,12 @@ type Limit struct {
 
 // Clamp limits value to [lowest, highest]. Bounds that contradict each other give the highest, which protects the cluster.
 func Clamp(value, lowest, highest int32) Limit {
-	const desired = "the desired replica count of current portrait value is "
-	l := Limit{Replicas: value, Reason: "DesiredWithinRange", Message: desired + "within the acceptable range"}
+	l := Limit{Replicas: value, Reason: kapacity.ReasonDesiredWithinRange, Message: kapacity.MessageDesiredWithinRange}
 	if l.Replicas < lowest {
-		l = Limit{Replicas: lowest, Limited: true, Reason: "TooFewReplicas", Message: desired + "less than the minimum replica count"}
+		l = Limit{Replicas: lowest, Limited: true, Reason: kapacity.ReasonTooFewReplicas, Message: kapacity.MessageTooFewReplicas}
 	}
 	if l.Replicas > highest {
-		l = Limit{Replicas: highest, Limited: true, Reason: "TooManyReplicas", Message: desired + "more than the maximum replica count"}
+		l = Limit{Replicas: highest, Limited: true, Reason: kapacity.ReasonTooManyReplicas, Message: kapacity.MessageTooManyReplicas}
 	}
 	return l
 }

@@ -5,10 +5,9 @@ import (
 	"fmt"
 	"slices"
 	"time"
-)
 
-// Skipped is the reason while pods that should be there are not, in the words of the condition StateChangeSkipped.
-const Skipped = "state change skipped as the number of current running pods observed mismatch the desired replicas of the target workload"
+	kapacity "github.com/kubetide/kubetide/api/kapacity/v1alpha1"
+)
 
 // condemned is the state of a pod that goes.
 const condemned State = "Deleted"
@@ -372,13 +371,13 @@ func (d *decider) judge() {
 	case d.w.Kind == ScaleOnly && want.Cutoff+want.Standby > 0:
 		d.plan.Reason = "pods of this kind of workload cannot be cut"
 	case len(d.plan.NoGate) > 0:
-		d.plan.Reason = fmt.Sprintf("%d pods cannot be cut: pod %s has no readiness gate %s", len(d.plan.NoGate), d.plan.NoGate[0].Name, GateType)
+		d.plan.Reason = fmt.Sprintf("%d pods cannot be cut: pod %s has no readiness gate %s", len(d.plan.NoGate), d.plan.NoGate[0].Name, kapacity.OnlineConditionType)
 	case d.plan.Wait != "":
 		d.plan.Reason = "the workload is not scaled down yet: " + d.plan.Wait
 	case len(d.plan.Online)+len(d.plan.Cut)+len(d.plan.Standby) > 0 || d.plan.Scale != nil:
 		d.plan.Reason = "changes are being made"
 	case cutoff != want.Cutoff || standby != want.Standby:
-		d.plan.Reason = Skipped
+		d.plan.Reason = kapacity.MessageStateChangeSkipped
 	default:
 		d.plan.Applied = true
 	}

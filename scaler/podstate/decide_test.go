@@ -294,7 +294,7 @@ func TestFromPod(t *testing.T) {
 	now := metav1.NewTime(zero)
 	isController := true
 	full := &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{Name: "web-12", UID: "u", Labels: map[string]string{Label: "Cutoff"}, CreationTimestamp: now,
+		ObjectMeta: metav1.ObjectMeta{Name: "web-12", UID: "u", Labels: map[string]string{"kapacitystack.io/pod-state": "Cutoff"}, CreationTimestamp: now,
 			Annotations:     map[string]string{"controller.kubernetes.io/pod-deletion-cost": "-7"},
 			OwnerReferences: []metav1.OwnerReference{{UID: "other"}, {UID: "set", Controller: &isController}}},
 		Spec: corev1.PodSpec{NodeName: "n", ReadinessGates: []corev1.PodReadinessGate{{ConditionType: "kapacitystack.io/online"}}},
@@ -310,7 +310,7 @@ func TestFromPod(t *testing.T) {
 	}
 	states := map[string]State{"": Online, "Online": Online, "Cutoff": Cutoff, "Standby": Standby, "Whatever": Online}
 	for label, state := range states {
-		if got := FromPod(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{Label: label}}}).State; got != state {
+		if got := FromPod(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{"kapacitystack.io/pod-state": label}}}).State; got != state {
 			t.Errorf("label %q is %s, want %s", label, got, state)
 		}
 	}

@@ -8,14 +8,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-)
 
-// Names on pods, which manifests and other tools rely on.
-const (
-	// Label has the pod's state.
-	Label = "kapacitystack.io/pod-state"
-	// GateType is the readiness gate and the condition.
-	GateType corev1.PodConditionType = "kapacitystack.io/online"
+	kapacity "github.com/kubetide/kubetide/api/kapacity/v1alpha1"
 )
 
 // FromPod reads what matters of a pod. Whatever cannot be read counts as Kubernetes counts it: a bad deletion cost is 0.
@@ -23,17 +17,17 @@ func FromPod(pod *corev1.Pod) Pod {
 	p := Pod{Name: pod.Name, UID: string(pod.UID), State: Online, Node: pod.Spec.NodeName, Phase: string(pod.Status.Phase),
 		Ordinal: ordinal(pod.Name), Created: pod.CreationTimestamp.Time, Terminating: pod.DeletionTimestamp != nil}
 	p.Gone = p.Terminating || pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
-	if s := State(pod.Labels[Label]); s == Cutoff || s == Standby {
+	if s := State(pod.Labels[kapacity.PodStateLabel]); s == Cutoff || s == Standby {
 		p.State = s
 	}
-	if slices.ContainsFunc(pod.Spec.ReadinessGates, func(g corev1.PodReadinessGate) bool { return g.ConditionType == GateType }) {
+	if slices.ContainsFunc(pod.Spec.ReadinessGates, func(g corev1.PodReadinessGate) bool { return g.ConditionType == kapacity.OnlineConditionType }) {
 		p.Gate = GateUnset
 	}
 	for _, c := range pod.Status.Conditions {
 		switch {
 		case c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue:
 			p.Ready, p.ReadySince = true, c.LastTransitionTime.Time
-		case c.Type == GateType && p.Gate != GateMissing:
+		case c.Type == kapacity.OnlineConditionType && p.Gate != GateMissing:
 			if p.Gate = GateOff; c.Status == corev1.ConditionTrue {
 				p.Gate = GateOn
 			}

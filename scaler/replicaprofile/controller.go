@@ -24,6 +24,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	kapacity "github.com/kubetide/kubetide/api/kapacity/v1alpha1"
+	"github.com/kubetide/kubetide/scaler/event"
 	"github.com/kubetide/kubetide/scaler/podstate"
 	"github.com/kubetide/kubetide/scaler/target"
 )
@@ -346,12 +347,9 @@ func (r *Reconciler) noteOtherWriter(ctx context.Context, rp *kapacity.ReplicaPr
 
 func (r *Reconciler) now() metav1.Time { return metav1.NewTime(r.Clock.Now()) }
 
-// maxMessage bounds what is written into conditions and events.
-const maxMessage = 1024
-
 func (r *Reconciler) setConditions(rp *kapacity.ReplicaProfile, out outcome) {
 	s := &rp.Status
-	applied := metav1.Condition{Type: kapacity.ConditionApplied, Status: metav1.ConditionFalse, Reason: out.reason, Message: bounded(out.message)}
+	applied := metav1.Condition{Type: kapacity.ConditionApplied, Status: metav1.ConditionFalse, Reason: out.reason, Message: event.Bounded(out.message)}
 	if out.applied {
 		applied.Status = metav1.ConditionTrue
 		if s.AppliedGeneration != rp.Generation || s.AppliedTime == nil {
@@ -389,13 +387,6 @@ func (r *Reconciler) warn(rp *kapacity.ReplicaProfile, before []metav1.Condition
 	}
 }
 
-func bounded(s string) string {
-	if len(s) <= maxMessage {
-		return s
-	}
-	return strings.ToValidUTF8(s[:maxMessage-3], "") + "..."
-}
-
 func names(pods []podstate.Pod) []string {
 	out := make([]string, len(pods))
 	for i, p := range pods {
@@ -421,7 +412,7 @@ func (r *Reconciler) release(ctx context.Context, rp *kapacity.ReplicaProfile) e
 	switch {
 	case apierrors.IsNotFound(err):
 	case err != nil:
-		r.Recorder.Event(rp, corev1.EventTypeWarning, kapacity.ReasonFailedGetWorkload, bounded(err.Error()))
+		r.Recorder.Event(rp, corev1.EventTypeWarning, kapacity.ReasonFailedGetWorkload, event.Bounded(err.Error()))
 		return fmt.Errorf("ReplicaProfile %s/%s: restore pods: %w", rp.Namespace, rp.Name, err)
 	default:
 		plan := podstate.Restore(pods(t))
@@ -435,7 +426,7 @@ func (r *Reconciler) release(ctx context.Context, rp *kapacity.ReplicaProfile) e
 		}
 		if err != nil {
 			if !apierrors.IsConflict(err) {
-				r.Recorder.Event(rp, corev1.EventTypeWarning, kapacity.ReasonFailedOnlinePods, bounded(err.Error()))
+				r.Recorder.Event(rp, corev1.EventTypeWarning, kapacity.ReasonFailedOnlinePods, event.Bounded(err.Error()))
 			}
 			return fmt.Errorf("ReplicaProfile %s/%s: restore pods: %w", rp.Namespace, rp.Name, err)
 		}
