@@ -156,7 +156,7 @@ func build(o Options, client kubernetes.Interface, mapper meta.RESTMapper, gette
 	})
 	a.discovery = discovery.New(discovery.Options{
 		Registry: a.registry, DefaultInterval: o.DefaultInterval, MaxAge: o.MaxAge, DisregardForeign: o.DisregardIncompatibleHPAs,
-		Add: a.serve, Remove: a.unserve, Clock: o.Clock, Registerer: o.Registerer, Elected: o.Elected, Log: o.Log.WithName("discovery"),
+		Add: a.serve, Remove: a.unserve, Bar: a.store.Bar, Clock: o.Clock, Registerer: o.Registerer, Elected: o.Elected, Log: o.Log.WithName("discovery"),
 		Recorder: a.events.NewRecorder(scheme.Scheme, corev1.EventSource{Component: "kubetide"}),
 	})
 	if o.Registerer != nil {

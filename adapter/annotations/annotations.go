@@ -78,6 +78,8 @@ func (p Problem) String() string {
 type Parsed struct {
 	Metrics  []Metric
 	Problems []Problem
+	// Barred are the addresses of the External and Object metrics that cannot be collected.
+	Barred []sample.Series
 }
 
 // Options are the operator's.
@@ -293,12 +295,15 @@ func (p *parser) metric(index int, spec autoscalingv2.MetricSpec) {
 		c.used = true
 	}
 	fail := func(key string, foreign bool, format string, args ...any) {
+		if r.Kind != sample.Pods {
+			p.out.Barred = append(p.out.Barred, r.Query("", nil).Series())
+		}
 		p.problem(Problem{Metric: r.Metric, Key: key, Message: fmt.Sprintf(format, args...), Fatal: true, Foreign: foreign && c == nil})
 	}
 	if identifier.Selector != nil {
 		selector, err := metav1.LabelSelectorAsSelector(identifier.Selector)
 		if err != nil {
-			fail(fmt.Sprintf("spec.metrics[%d]", index), false, "its selector is invalid: %v", err)
+			fail(fmt.Sprintf("spec.metrics[%d]", index), false, "its selector is invalid: %v", err) // nor can the HPA ask for it
 			return
 		}
 		r.Selector = selector

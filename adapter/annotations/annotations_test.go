@@ -108,6 +108,16 @@ func show(q sample.Query) string {
 	return text
 }
 
+func TestWhatCannotBeCollectedIsNamedByItsAddress(t *testing.T) {
+	h := &autoscalingv2.HorizontalPodAutoscaler{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "cart"}}
+	h.Spec.Metrics = []autoscalingv2.MetricSpec{{Type: autoscalingv2.ExternalMetricSourceType, External: &autoscalingv2.ExternalMetricSource{
+		Metric: autoscalingv2.MetricIdentifier{Name: "queue", Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"type": "nobody", "a": "b"}}}}}}
+	want := []sample.Series{{Kind: sample.External, Namespace: "shop", Metric: "queue", Selector: "a=b,type=nobody"}}
+	if diff := cmp.Diff(want, Parse(h, collectors.NewRegistry(), Options{DefaultInterval: time.Minute}).Barred); diff != "" {
+		t.Errorf("barred (-want +got):\n%s", diff)
+	}
+}
+
 func TestParse(t *testing.T) {
 	sqs := map[string]string{"type": "sqs-queue-length"}
 	resource := autoscalingv2.MetricSpec{Type: autoscalingv2.ResourceMetricSourceType, Resource: &autoscalingv2.ResourceMetricSource{Name: "cpu"}}

@@ -39,7 +39,9 @@ type Options struct {
 	DisregardForeign bool
 	// Add and Remove are told which queries are to be collected and served.
 	Add, Remove func(sample.Query)
-	Recorder    record.EventRecorder
+	// Bar is told which series are asked for in a way that cannot be collected, and when that ends.
+	Bar      func(series sample.Series, barred bool)
+	Recorder record.EventRecorder
 	// Elected is closed when this process may write Events; nil if it may at once.
 	Elected <-chan struct{}
 	Clock   clock.PassiveClock
@@ -56,6 +58,7 @@ type Discovery struct {
 	objects map[types.NamespacedName]*object
 	claims  map[sample.Series][]claim
 	served  map[sample.Series]sample.Query // that of the first claim
+	barred  map[sample.Series]int          // by how many metrics
 	mayTell bool
 	backlog map[subject]event
 }
@@ -66,6 +69,7 @@ type object struct {
 	uid      types.UID
 	created  time.Time
 	queries  []sample.Query
+	barred   []sample.Series
 	fatal    map[string]bool // metrics that cannot be read
 	problems map[string]bool // texts that have been told
 	// conflicts are the texts that have been told about series that another claim is served for.
@@ -83,7 +87,7 @@ type claim struct {
 // New returns a Discovery that knows nothing yet.
 func New(o Options) *Discovery {
 	d := &Discovery{Options: o, objects: map[types.NamespacedName]*object{}, claims: map[sample.Series][]claim{},
-		served:  map[sample.Series]sample.Query{},
+		served: map[sample.Series]sample.Query{}, barred: map[sample.Series]int{},
 		mayTell: o.Elected == nil, backlog: map[subject]event{}}
 	if o.Registerer != nil {
 		o.Registerer.MustRegister(d)
@@ -154,6 +158,7 @@ func (d *Discovery) set(obj any) {
 		d.objects[key] = o
 	}
 
+	d.bar(o, parsed.Barred)
 	affected := map[sample.Series]bool{}
 	for _, q := range o.queries {
 		affected[q.Series()] = true
@@ -192,6 +197,7 @@ func (d *Discovery) drop(key types.NamespacedName) {
 		return
 	}
 	delete(d.objects, key)
+	d.bar(o, nil)
 	for _, q := range o.queries {
 		d.unclaim(o, q.Series())
 	}
@@ -199,6 +205,22 @@ func (d *Discovery) drop(key types.NamespacedName) {
 		d.settle(q.Series())
 	}
 	maps.DeleteFunc(d.backlog, func(s subject, _ event) bool { return s.object == o })
+}
+
+// bar replaces the series that the HPA asks for in vain. d.mu is held.
+func (d *Discovery) bar(o *object, barred []sample.Series) {
+	for _, s := range barred {
+		if d.barred[s]++; d.barred[s] == 1 {
+			d.Bar(s, true)
+		}
+	}
+	for _, s := range o.barred {
+		if d.barred[s]--; d.barred[s] == 0 {
+			delete(d.barred, s)
+			d.Bar(s, false)
+		}
+	}
+	o.barred = barred
 }
 
 // claim adds to those who ask for the series. The older HPA comes first, then the name, then the place in the spec, so

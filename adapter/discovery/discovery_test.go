@@ -48,10 +48,11 @@ type bench struct {
 	recorder *record.FakeRecorder
 	wanted   map[sample.Query]int
 	changes  []string
+	barred   map[sample.Series]bool
 }
 
 func newBench(change func(*Options)) *bench {
-	b := &bench{clock: clocktesting.NewFakePassiveClock(start), recorder: record.NewFakeRecorder(1000), wanted: map[sample.Query]int{}}
+	b := &bench{clock: clocktesting.NewFakePassiveClock(start), recorder: record.NewFakeRecorder(1000), wanted: map[sample.Query]int{}, barred: map[sample.Series]bool{}}
 	registry := collectors.NewRegistry()
 	registry.Register(sample.External, source{}, "static")
 	o := Options{Registry: registry, DefaultInterval: time.Minute, Recorder: b.recorder, Clock: b.clock, Log: logr.Discard(),
@@ -62,6 +63,12 @@ func newBench(change func(*Options)) *bench {
 		Remove: func(q sample.Query) {
 			b.wanted[q]--
 			b.changes = append(b.changes, "-"+q.Metric+q.Settings)
+		},
+		Bar: func(s sample.Series, barred bool) {
+			if b.barred[s] == barred {
+				panic("nothing new")
+			}
+			b.barred[s] = barred
 		}}
 	if change != nil {
 		change(&o)
@@ -343,6 +350,28 @@ func TestWhatIsNotAskedForAnyMoreIsNotTold(t *testing.T) {
 	close(elected)
 	b.Run(t.Context())
 	wantEvents(t, b)
+}
+
+func TestWhatCannotBeCollectedIsBarred(t *testing.T) {
+	b := newBench(nil)
+	series := sample.Series{Kind: sample.External, Namespace: "shop", Metric: "m", Selector: "type=static"}
+	want := func(barred bool) {
+		t.Helper()
+		if b.barred[series] != barred || len(b.barred) != 1 {
+			t.Errorf("barred: %v, want %s: %t", b.barred, series, barred)
+		}
+	}
+	bad, other, good := hpa("a", time.Hour, "m"), hpa("b", time.Hour, "m"), hpa("a", time.Hour, "m=1")
+	b.handler.OnAdd(bad, true)
+	want(true)
+	b.handler.OnAdd(other, true)
+	b.handler.OnUpdate(bad, good)
+	want(true)
+	b.handler.OnDelete(other)
+	want(false)
+	if len(b.Discovery.barred) != 0 {
+		t.Errorf("%d series are kept", len(b.Discovery.barred))
+	}
 }
 
 func TestBothHPAsOfOneQueryAreTold(t *testing.T) {

@@ -34,6 +34,7 @@ type metricKey struct {
 type metricShard struct {
 	mu      sync.RWMutex
 	metrics map[metricKey]*metric
+	barred  map[metricKey]map[sample.Series]labels.Set // with the labels that they require
 }
 
 // metric holds the served series of one name in one namespace.
@@ -205,6 +206,39 @@ func everything(selector labels.Selector) labels.Selector {
 	return selector
 }
 
+// Bar says that somebody asks for the External or Object series in a way that cannot be collected. Until it is allowed again,
+// a request with its address is an error and never answered with what others ask for, and no sum goes without it.
+func (s *Store) Bar(series sample.Series, barred bool) {
+	shard, key := s.metricShard(series.Kind, series.Namespace, series.Metric)
+	shard.mu.Lock()
+	defer shard.mu.Unlock()
+	all := shard.barred[key]
+	if !barred {
+		if delete(all, series); len(all) == 0 {
+			delete(shard.barred, key)
+		}
+		return
+	}
+	if all == nil {
+		all = map[sample.Series]labels.Set{}
+		shard.barred[key] = all
+	}
+	all[series] = labelsOf(series.Selector)
+}
+
+// barred returns an error if the address is barred, or an External series that the selector matches.
+func (s *Store) barred(address sample.Series, selector labels.Selector) error {
+	shard, key := s.metricShard(address.Kind, address.Namespace, address.Metric)
+	shard.mu.RLock()
+	defer shard.mu.RUnlock()
+	for series, required := range shard.barred[key] {
+		if series == address || address.Kind == sample.External && everything(selector).Matches(required) {
+			return fmt.Errorf("%s: the HPA that asks for it does so in a way that cannot be collected; its Events say why", series)
+		}
+	}
+	return nil
+}
+
 // External returns the series with exactly the selector, else all whose labels it matches, sorted. Since an HPA adds
 // them up, one of them without a fresh value makes the whole an error.
 func (s *Store) External(namespace, name string, selector labels.Selector) ([]Served, error) {
@@ -216,6 +250,9 @@ func (s *Store) External(namespace, name string, selector labels.Selector) ([]Se
 			return nil, fmt.Errorf("external metric %q has no value: %w", name, a.Cause)
 		}
 		return []Served{{Query: &e.query, Labels: e.labels, Answer: a}}, nil
+	}
+	if err := s.barred(address, selector); err != nil {
+		return nil, err
 	}
 	m := s.metric(sample.External, namespace, name)
 	if m == nil {
@@ -248,6 +285,9 @@ func (s *Store) Object(namespace, name string, object sample.ObjectRef, selector
 	if m := s.metric(sample.Object, namespace, name); m != nil {
 		e := s.exact(address)
 		if e == nil {
+			if err := s.barred(address, selector); err != nil {
+				return Served{}, err
+			}
 			selector = everything(selector)
 			for _, other := range m.all() {
 				if !sameObject(other.query.Object, object) || !selector.Matches(other.labels) {
@@ -315,6 +355,7 @@ func (s *Store) Pods(namespace, name string, pods, selector labels.Selector) ([]
 		return nil, errors.New("a selector that matches nothing was given")
 	}
 	var out []Served
+	var parts []bool // of out: the request selects not all pods of the series
 	var causes []error
 	for _, e := range m.candidates(requirements, text(pods), selector) {
 		last := e.last.Load()
@@ -323,8 +364,10 @@ func (s *Store) Pods(namespace, name string, pods, selector labels.Selector) ([]
 			causes = append(causes, fmt.Errorf("pods of %s: %w", e.query.Target, a.Cause))
 			continue
 		}
+		all := len(a.Points)
 		if a.Points = filter(a.Points, last.common, requirements); len(a.Points) > 0 {
 			out = append(out, Served{Query: &e.query, Labels: e.labels, Answer: a})
+			parts = append(parts, len(a.Points) < all)
 		}
 	}
 	if len(out) == 0 {
@@ -334,8 +377,7 @@ func (s *Store) Pods(namespace, name string, pods, selector labels.Selector) ([]
 		return nil, fmt.Errorf("no pod that %q matches has a value of metric %q", text(pods), name)
 	}
 	if len(out) > 1 {
-		sortServed(out)
-		onePerPod(out)
+		out = onePerPod(out, parts)
 	}
 	return out, nil
 }
@@ -344,15 +386,21 @@ func (s *Store) Pods(namespace, name string, pods, selector labels.Selector) ([]
 func (s *Store) Pod(namespace, name, pod string, selector labels.Selector) (Served, error) {
 	if m := s.metric(sample.Pods, namespace, name); m != nil {
 		now := s.clock.Now()
+		var found *Served
 		for _, e := range m.candidates(nil, "", selector) {
 			a := e.answer(now)
-			i, found := slices.BinarySearchFunc(a.Points, pod, func(p sample.Point, name string) int {
+			i, ok := slices.BinarySearchFunc(a.Points, pod, func(p sample.Point, name string) int {
 				return strings.Compare(p.Pod, name)
 			})
-			if found {
+			if ok {
 				a.Points = a.Points[i : i+1]
-				return Served{Query: &e.query, Labels: e.labels, Answer: a}, nil
+				if one := (Served{Query: &e.query, Labels: e.labels, Answer: a}); found == nil || compareServed(one, *found) < 0 {
+					found = &one
+				}
 			}
+		}
+		if found != nil {
+			return *found, nil
 		}
 	}
 	return Served{}, fmt.Errorf("pod %s has no value of metric %q", pod, name)
@@ -432,32 +480,47 @@ next:
 	return out
 }
 
-// onePerPod keeps the first value of each pod: targets whose selectors overlap would count a pod twice.
-func onePerPod(series []Served) {
-	seen := map[string]bool{}
-	for i := range series {
-		points := series[i].Answer.Points
-		kept := points
-		for j := range points {
-			if !seen[points[j].Pod] {
-				seen[points[j].Pod] = true
-				if len(kept) != len(points) {
-					kept = append(kept, points[j])
-				}
-			} else if len(kept) == len(points) {
-				kept = slices.Clone(points[:j])
-			}
-		}
-		series[i].Answer.Points = kept
+// onePerPod keeps one value of each pod: targets whose selectors overlap would count a pod twice. The series of the target
+// that the request is about comes first: the request selects all of its pods, and more of them than of a target within it.
+func onePerPod(series []Served, parts []bool) []Served {
+	order := make([]int, len(series))
+	for i := range order {
+		order[i] = i
 	}
+	slices.SortFunc(order, func(a, b int) int {
+		if parts[a] != parts[b] {
+			if parts[b] {
+				return -1
+			}
+			return 1
+		}
+		return cmp.Or(cmp.Compare(len(series[b].Answer.Points), len(series[a].Answer.Points)), compareServed(series[a], series[b]))
+	})
+	seen := map[string]bool{}
+	out := make([]Served, 0, len(series))
+	for _, i := range order {
+		one := series[i]
+		one.Answer.Points = slices.DeleteFunc(slices.Clone(one.Answer.Points), func(p sample.Point) bool {
+			twice := seen[p.Pod]
+			seen[p.Pod] = true
+			return twice
+		})
+		if len(one.Answer.Points) > 0 {
+			out = append(out, one)
+		}
+	}
+	sortServed(out)
+	return out
 }
 
 func sortServed(series []Served) {
-	slices.SortFunc(series, func(a, b Served) int {
-		x, y := a.Query.Series(), b.Query.Series()
-		return cmp.Or(strings.Compare(x.Selector, y.Selector), strings.Compare(x.Object.Group, y.Object.Group),
-			strings.Compare(x.Object.Kind, y.Object.Kind), strings.Compare(x.Object.Name, y.Object.Name))
-	})
+	slices.SortFunc(series, compareServed)
+}
+
+func compareServed(a, b Served) int {
+	x, y := a.Query.Series(), b.Query.Series()
+	return cmp.Or(strings.Compare(x.Selector, y.Selector), strings.Compare(x.Object.Group, y.Object.Group),
+		strings.Compare(x.Object.Kind, y.Object.Kind), strings.Compare(x.Object.Name, y.Object.Name))
 }
 
 // first joins the first causes in a stable order; an answer to a request has to end somewhere.

@@ -77,7 +77,7 @@ func New(clock clock.PassiveClock, limit time.Duration) *Store {
 	for i := range shards {
 		s.queries[i].entries = map[sample.Query]*entry{}
 		s.series[i].series = map[sample.Series]*entry{}
-		s.metrics[i].metrics = map[metricKey]*metric{}
+		s.metrics[i].metrics, s.metrics[i].barred = map[metricKey]*metric{}, map[metricKey]map[sample.Series]labels.Set{}
 	}
 	s.pods.entries = map[string]map[*entry]struct{}{}
 	s.pods.gone = map[types.UID]time.Time{}
@@ -308,11 +308,17 @@ func (s *Store) newEntry(q sample.Query) *entry {
 		*text = unique.Make(*text).Value()
 	}
 	e := &entry{query: q, maxAge: sample.MaxAge(q.Interval, s.limit), position: -1}
-	if selector, err := labels.Parse(q.Selector); err == nil {
-		e.labels = sample.ExactLabels(selector)
-	}
+	e.labels = labelsOf(q.Selector)
 	e.last.Store(unasked)
 	return e
+}
+
+func labelsOf(text string) labels.Set {
+	selector, err := labels.Parse(text)
+	if err != nil {
+		return nil
+	}
+	return sample.ExactLabels(selector)
 }
 
 // shard hashes no more of a name than spreads the load; the maps hash it again.

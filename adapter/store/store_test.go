@@ -196,6 +196,48 @@ func TestExternal(t *testing.T) {
 	}
 }
 
+// An HPA whose metric cannot be collected gets no other's value, and nobody a sum without it.
+func TestBarredSeries(t *testing.T) {
+	s := New(clocktesting.NewFakePassiveClock(start), 0)
+	a := external("queue", "queue=a,type=sqs")
+	ingress := sample.Query{Kind: sample.Object, Namespace: "shop", Metric: "rps", Selector: "backend=green", Object: sample.ObjectRef{Kind: "Service", Name: "web"}, Interval: time.Minute}
+	for _, q := range []sample.Query{a, ingress} {
+		s.Add(q, true)
+		s.Insert(sample.Result{Query: q, Taken: start, Points: []sample.Point{{Milli: 1000}}})
+	}
+	sum, exact, object := external("queue", "type=sqs").Series(), external("queue", "queue=b,type=sqs").Series(), ingress.Series()
+	object.Selector = ""
+	tests := map[string]struct {
+		bar    sample.Series
+		ask    func() error
+		refuse bool
+	}{
+		"the address itself":                  {sum, func() error { _, err := s.External("shop", "queue", parse(t, "type=sqs")); return err }, true},
+		"a sum of which it is a part":         {exact, func() error { _, err := s.External("shop", "queue", parse(t, "type=sqs")); return err }, true},
+		"a sum of which it is no part":        {exact, func() error { _, err := s.External("shop", "queue", parse(t, "queue=a")); return err }, false},
+		"a series of its own":                 {sum, func() error { _, err := s.External("shop", "queue", parse(t, "queue=a,type=sqs")); return err }, false},
+		"an object's":                         {object, func() error { _, err := s.Object("shop", "rps", object.Object, nil); return err }, true},
+		"another series of a barred object's": {object, func() error { _, err := s.Object("shop", "rps", object.Object, parse(t, "backend=green")); return err }, false},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			s.Bar(tt.bar, true)
+			if err := tt.ask(); (err != nil) != tt.refuse {
+				t.Errorf("barred: %v, want an error: %t", err, tt.refuse)
+			}
+			s.Bar(tt.bar, false)
+			if err := tt.ask(); err != nil {
+				t.Errorf("allowed again: %v", err)
+			}
+		})
+	}
+	for i := range s.metrics {
+		if len(s.metrics[i].barred) != 0 {
+			t.Error("something is still barred")
+		}
+	}
+}
+
 func TestPods(t *testing.T) {
 	clock := clocktesting.NewFakePassiveClock(start)
 	s := New(clock, 0)
@@ -211,23 +253,32 @@ func TestPods(t *testing.T) {
 	insert(labelled, nil, sample.Point{Pod: "web-001", UID: "uid-web-001", Labels: labels.Set{"app": "web", "ordinal": "1"}, Milli: 77})
 	insert(pods("load", "one"), nil, pod("both", 1), pod("both", 2))
 	insert(pods("load", "two"), nil, pod("both", 2), pod("both", 3))
+	canary := func(milli int64) sample.Point {
+		return sample.Point{Pod: "shop-9", UID: "uid-shop-9", Labels: labels.Set{"app": "shop", "track": "canary"}, Milli: milli}
+	}
+	shop := sample.Point{Pod: "shop-1", UID: "uid-shop-1", Labels: labels.Set{"app": "shop", "track": "stable"}, Milli: 1}
+	insert(pods("lag", "a-shop"), nil, shop, canary(2))
+	insert(pods("lag", "a-canary"), nil, canary(3))
+	insert(pods("lag", "all"), nil, shop, canary(4), sample.Point{Pod: "z", UID: "z", Labels: labels.Set{"app": "z"}, Milli: 5})
 
 	tests := map[string]struct {
 		metric, pods, selector string
 		want                   []int64
 		err                    string
 	}{
-		"the target's selector gives its pods, sorted":              {"rps", "app=web", "", []int64{1000, 2000}, ""},
-		"pods without a value are absent":                           {"rps", "app=api", "", []int64{4000}, ""},
-		"any other selector works by labels":                        {"rps", "ordinal in (1,4)", "", []int64{4000, 1000}, ""},
-		"everything gives all pods":                                 {"rps", "", "", []int64{4000, 1000, 2000}, ""},
-		"an exclusion is decided pod by pod":                        {"rps", "app=web,ordinal!=1", "", []int64{2000}, ""},
-		"a label that no pod has is an absence":                     {"rps", "app=web,!canary", "", []int64{1000, 2000}, ""},
-		"the metric selector picks the series":                      {"rps", "app=web", "path=cart", []int64{77}, ""},
-		"an unknown metric selector gives nothing":                  {"rps", "app=web", "path=pay", nil, "no pod that"},
-		"a pod of two targets counts once":                          {"load", "app=both", "", []int64{1000, 2000, 3000}, ""},
-		"no pod at all is an error with the cause of those without": {"rps", "app=other", "", nil, "pods of Deployment.apps/down: refused"},
-		"an unknown metric is an error":                             {"errors", "app=web", "", nil, `no HPA of namespace shop asks for metric "errors" of pods`},
+		"the target's selector gives its pods, sorted":                           {"rps", "app=web", "", []int64{1000, 2000}, ""},
+		"pods without a value are absent":                                        {"rps", "app=api", "", []int64{4000}, ""},
+		"any other selector works by labels":                                     {"rps", "ordinal in (1,4)", "", []int64{4000, 1000}, ""},
+		"everything gives all pods":                                              {"rps", "", "", []int64{4000, 1000, 2000}, ""},
+		"an exclusion is decided pod by pod":                                     {"rps", "app=web,ordinal!=1", "", []int64{2000}, ""},
+		"a label that no pod has is an absence":                                  {"rps", "app=web,!canary", "", []int64{1000, 2000}, ""},
+		"the metric selector picks the series":                                   {"rps", "app=web", "path=cart", []int64{77}, ""},
+		"an unknown metric selector gives nothing":                               {"rps", "app=web", "path=pay", nil, "no pod that"},
+		"a pod of two targets counts once":                                       {"load", "app=both", "", []int64{1000, 2000, 3000}, ""},
+		"the values are those of the target that is meant, not of one around it": {"lag", "app=shop,track=canary", "", []int64{3}, ""},
+		"nor of one within it":                                                   {"lag", "app=shop", "", []int64{1, 2}, ""},
+		"no pod at all is an error with the cause of those without":              {"rps", "app=other", "", nil, "pods of Deployment.apps/down: refused"},
+		"an unknown metric is an error":                                          {"errors", "app=web", "", nil, `no HPA of namespace shop asks for metric "errors" of pods`},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
