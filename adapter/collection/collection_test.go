@@ -189,13 +189,13 @@ func TestInstantsOfCollection(t *testing.T) {
 			0, 15 * time.Second, 200 * time.Second, []float64{0, 0.1, 0.3, 0.7, 1.5, 3.1, 6.3, 12.7, 25.5, 51.1, 102.3, 162.3}},
 		"a source that worked and fails backs off from its interval to a minute": {source{collect: func(context.Context, sample.Query) ([]sample.Point, error) {
 			if calls++; calls == 1 {
-				return value(nil, sample.Query{})
+				return value(t.Context(), sample.Query{})
 			}
 			return nil, boom
 		}}, 0, 20 * time.Second, 200 * time.Second, []float64{0, 10, 30, 70, 130, 190}},
 		"no data after a value is an answer, not a failure": {source{collect: func(context.Context, sample.Query) ([]sample.Point, error) {
 			if calls++; calls == 1 {
-				return value(nil, sample.Query{})
+				return value(t.Context(), sample.Query{})
 			}
 			return nil, sample.ErrNoData
 		}}, 1, 15 * time.Second, 46 * time.Second, []float64{0, 15, 30, 45}},
@@ -341,7 +341,7 @@ func expired(t *testing.T) context.Context {
 func TestSlowQueriesMoveToTheirOwnPool(t *testing.T) {
 	var b *bench
 	b = newBench(t, &source{collect: func(ctx context.Context, q sample.Query) ([]sample.Point, error) {
-		if q.Metric == "slow" && b.clock.Now() == start {
+		if q.Metric == "slow" && b.clock.Now().Equal(start) {
 			b.clock.Step(10 * time.Second)
 		}
 		return value(ctx, q)

@@ -226,7 +226,7 @@ func (d *Discovery) bar(o *object, barred []sample.Series) {
 // claim adds to those who ask for the series. The older HPA comes first, then the name, then the place in the spec, so
 // that what is served never depends on the order in which HPAs are seen.
 func (d *Discovery) claim(series sample.Series, c claim) {
-	claims := append(d.claims[series], c)
+	claims := append(slices.Clip(d.claims[series]), c)
 	slices.SortStableFunc(claims, func(a, b claim) int {
 		return cmp.Or(a.object.created.Compare(b.object.created), cmp.Compare(a.object.key.Name, b.object.key.Name), cmp.Compare(a.index, b.index))
 	})

@@ -292,7 +292,7 @@ var bad = map[string]struct {
 	"deep":        {answer(strings.Repeat("[", 1<<19)), "nested deeper"},
 	"many":        {answer("[" + strings.Repeat("0,", 1<<18) + "0]"), "more than 100000 values"},
 	"broken": {func(w http.ResponseWriter, _ *http.Request, _ <-chan struct{}) {
-		w.WriteHeader(500)
+		w.WriteHeader(http.StatusInternalServerError)
 		fmt.Fprint(w, `{"rps": 1}`)
 	}, "status 500"},
 	"closing": {func(http.ResponseWriter, *http.Request, <-chan struct{}) { panic(http.ErrAbortHandler) }, "EOF"},
@@ -498,7 +498,14 @@ func TestPodsWithOneCauseAreToldTogether(t *testing.T) {
 	if err.Error() != want {
 		t.Errorf("got  %v\nwant %s", err, want)
 	}
-	outline := func(err error) string { return err.(collectors.Outlined).Outline() }
+	outline := func(err error) string {
+		t.Helper()
+		var outlined collectors.Outlined
+		if !errors.As(err, &outlined) {
+			t.Fatalf("%v has no outline", err)
+		}
+		return outlined.Outline()
+	}
 	fewer := join(pods[2:4], failures[2:4])
 	if fewer.Error() == err.Error() || outline(fewer) != outline(err) {
 		t.Errorf("the outlines differ though the causes do not: %q and %q", outline(fewer), outline(err))

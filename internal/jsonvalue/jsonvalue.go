@@ -203,12 +203,12 @@ func decode(document []byte) (any, error) {
 	var root any
 	err := d.Decode(&root)
 	if err == nil {
-		if _, err = d.Token(); err == io.EOF {
+		if _, err = d.Token(); errors.Is(err, io.EOF) {
 			return root, nil
 		}
 		err = errors.New("something follows the first value")
 	}
-	if err == io.EOF || err == io.ErrUnexpectedEOF {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		err = errors.New("unexpected end of file")
 	}
 	return nil, fmt.Errorf("the document is not JSON: %w", err)

@@ -145,7 +145,7 @@ func parseBracket(ctx context.Context, p *gval.Parser) (segment, error) {
 				return bracket(parts, separator)
 			}
 			if separator != ']' && separator != token {
-				return nil, errors.New("a bracket cannot have both , and :")
+				return nil, errors.New("a bracket cannot have both a comma and a colon")
 			}
 			separator = token
 		case expectPart:

@@ -174,11 +174,11 @@ type Result struct {
 type State int
 
 const (
-	// Missing: there is no value, and Answer.Cause says why.
+	// Missing means that there is no value, and Answer.Cause says why.
 	Missing State = iota
-	// Stale: the last value is older than Answer.MaxAge allows. It is never served as a number.
+	// Stale means that the last value is older than Answer.MaxAge allows. It is never served as a number.
 	Stale
-	// Fresh: Points can be used.
+	// Fresh means that Points can be used.
 	Fresh
 )
 

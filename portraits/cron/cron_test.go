@@ -115,7 +115,7 @@ func TestNextIsTheNextBoundaryOfAnyRule(t *testing.T) {
 			t.Fatalf("at %v: %+v", now, o)
 		}
 		between := now.Add(time.Duration(rapid.Int64Range(0, int64(o.Next.Sub(now))-1).Draw(t, "between")))
-		if diff := cmp.Diff(o, p.Evaluate(between), cmp.Comparer(func(a, b error) bool { return a == b })); diff != "" {
+		if diff := cmp.Diff(o, p.Evaluate(between), cmp.Comparer(errors.Is)); diff != "" {
 			t.Fatalf("between %v and %v (-then +later):\n%s", now, o.Next, diff)
 		}
 	})

@@ -324,7 +324,7 @@ func (d *decider) wake(t time.Time) {
 func (d *decider) decision(given Run) Decision {
 	out := Decision{Run: d.run, Changed: !d.run.equal(given), GrayPercent: d.run.Percent, Next: d.next, Stalled: d.stall != "", StalledReason: d.stall}
 	profile := d.in.Profile
-	if !d.run.Started.IsZero() && !(d.frozen && profile == nil) {
+	if !d.run.Started.IsZero() && (!d.frozen || profile != nil) {
 		p := d.run.profile()
 		if d.frozen {
 			p = *profile

@@ -40,7 +40,7 @@ func (w *watcher) check() {
 		w.rt.Helper()
 		w.rt.Fatalf("at %g: %s\nbefore %+v\nprofile %+v, actual %+v\ndecision %+v\nlog %v", seconds(w.now), fmt.Sprintf(format, args...), before, p, actual, d, w.log)
 	}
-	if d.Active && d.Next.IsZero() && !w.in.Paused && w.in.Frozen == "" && !(w.in.DownDisabled && d.Run.Percent == 100) {
+	if d.Active && d.Next.IsZero() && !w.in.Paused && w.in.Frozen == "" && (!w.in.DownDisabled || d.Run.Percent != 100) {
 		fail("stuck: active, and never looked at again")
 	}
 	if !d.Next.IsZero() && !d.Next.After(w.now) {
@@ -68,7 +68,7 @@ func (w *watcher) check() {
 	if n.Total() < min(p.Total(), run.To) {
 		fail("total falls below the target")
 	}
-	if w.in.Down != nil && w.in.Down.State.holds() && actual.Online > n.Total() && !(known && actual.Online > p.Total()) {
+	if w.in.Down != nil && w.in.Down.State.holds() && actual.Online > n.Total() && (!known || actual.Online <= p.Total()) {
 		fail("pods that were never cut are let go")
 	}
 	if w.in.DownDisabled && n.Total() < p.Total() {

@@ -244,7 +244,7 @@ func TestRuns(t *testing.T) {
 			w := world(t, enginetest.Deployment(c.from), o)
 			w.Advance(0)
 			c.change(w)
-			got := ""
+			var got string
 			if c.later == nil {
 				got = timeline(w, c.seconds)
 			} else {
@@ -276,8 +276,8 @@ func TestTwoProfilesOnOneInstantAreBothWritten(t *testing.T) {
 	w.Advance(0)
 	var updates []string
 	for _, e := range w.Events.Take() {
-		if strings.Contains(e, kapacity.EventUpdateReplicaProfile) {
-			updates = append(updates, e[strings.Index(e, "onlineReplcas"):])
+		if _, numbers, ok := strings.Cut(e, "onlineReplcas"); ok && strings.Contains(e, kapacity.EventUpdateReplicaProfile) {
+			updates = append(updates, "onlineReplcas"+numbers)
 		}
 	}
 	want := []string{"onlineReplcas: 4 -> 2, cutoffReplicas: 0 -> 2, standbyReplicas: 0 -> 0", "onlineReplcas: 2 -> 2, cutoffReplicas: 2 -> 0, standbyReplicas: 0 -> 0"}

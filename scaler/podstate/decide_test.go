@@ -226,7 +226,7 @@ func TestPlans(t *testing.T) {
 
 func TestTheOrderOfRemovalIsThatOfReplicaSets(t *testing.T) {
 	sameNode := func(p *Pod) { p.Node = "n" }
-	alone := func(name string, more ...func(*Pod)) Pod { return running(name, more...) }
+	alone := running
 	order := []Pod{
 		alone("unassigned", pending),
 		alone("pending", pending, func(p *Pod) { p.Node = "m1" }),

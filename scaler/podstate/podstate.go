@@ -37,8 +37,9 @@ const (
 	GateMissing Gate = iota
 	// GateUnset means that the condition is absent.
 	GateUnset
-	// GateOn and GateOff are the condition's status True and False.
+	// GateOn is the condition's status True.
 	GateOn
+	// GateOff is the condition's status False.
 	GateOff
 )
 

@@ -89,6 +89,7 @@ var (
 // Kind tells the workloads whose pods can be cut from those that can only be scaled.
 type Kind string
 
+// The kinds whose pods can be cut are those of the group apps.
 const (
 	StatefulSet Kind = "StatefulSet"
 	Deployment  Kind = "Deployment"

@@ -38,9 +38,11 @@ func main() {
 	flag.Parse()
 	ctrl.SetLogger(logr.Discard())
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx, *keep); err != nil {
-		if ctx.Err() != nil {
+	err := run(ctx, *keep)
+	interrupted := ctx.Err() != nil
+	stop()
+	if err != nil {
+		if interrupted {
 			fmt.Fprintln(os.Stderr, "\ndemo: interrupted; end the lab with: make lab-down NAME="+labName)
 			os.Exit(130)
 		}

@@ -23,8 +23,10 @@ const (
 	AnnotationStart = "lab.kubetide.io/start"
 	// AnnotationTerminateAfter is how long the pod stays Terminating; default not at all.
 	AnnotationTerminateAfter = "lab.kubetide.io/terminate-after"
-	// AnnotationCPU and AnnotationMemory are what each container of the pod uses; default 1m and 1Mi.
-	AnnotationCPU, AnnotationMemory = "kwok.x-k8s.io/usage-cpu", "kwok.x-k8s.io/usage-memory"
+	// AnnotationCPU is the cpu that each container of the pod uses; default 1m.
+	AnnotationCPU = "kwok.x-k8s.io/usage-cpu"
+	// AnnotationMemory is the memory that each container of the pod uses; default 1Mi.
+	AnnotationMemory = "kwok.x-k8s.io/usage-memory"
 )
 
 func (l *Lab) startKwok() (*component, error) {

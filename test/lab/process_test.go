@@ -120,7 +120,8 @@ func TestAProcessPodGetsWhatItsSpecSays(t *testing.T) {
 	}
 
 	changed := strings.Replace(server, "a: 1", "a: 2", 1)
-	apply(t, l, namespace, changed[:strings.Index(changed, "---")])
+	settings, _, _ := strings.Cut(changed, "---")
+	apply(t, l, namespace, settings)
 	eventually(t, "the file follows the ConfigMap", func() error {
 		if got, err := get(at + "/file?path=/etc/settings/config.yaml"); err != nil || got != "a: 2" {
 			return fmt.Errorf("got %q, %v", got, err)
@@ -182,7 +183,7 @@ func TestAProcessPodLivesAsUnderAKubelet(t *testing.T) {
 	}
 	eventually(t, "the pod is gone", func() error {
 		if _, err := pods.Get(t.Context(), "server", metav1.GetOptions{}); !apierrors.IsNotFound(err) {
-			return fmt.Errorf("still there: %v", err)
+			return fmt.Errorf("still there: %w", err)
 		}
 		return nil
 	})

@@ -60,12 +60,13 @@ func main() {
 	})
 	server := &http.Server{Addr: net.JoinHostPort(os.Getenv("POD_IP"), "8080"), Handler: mux, ReadHeaderTimeout: 5 * time.Second}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
-	defer stop()
 	go func() {
 		<-ctx.Done()
 		_ = server.Close()
 	}()
-	if err := server.ListenAndServe(); !errors.Is(err, http.ErrServerClosed) {
+	err := server.ListenAndServe()
+	stop()
+	if !errors.Is(err, http.ErrServerClosed) {
 		log.Fatal(err)
 	}
 }
