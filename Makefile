@@ -11,19 +11,19 @@ TOOL := go tool -modfile=tools/go.mod
 help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-# $(call compile,NAME,PACKAGE) builds bin/NAME and shows how far it is: with an empty cache it takes minutes.
+# $(call compile,WHAT,ARGUMENTS) runs go build and shows how far it is: with an empty cache it takes minutes.
 define compile
-@set -o pipefail; echo "compiling $(1)"; go build -v -o $(BIN)/$(1) $(2) 2>&1 | awk -v tty="$$([ -t 1 ] && echo 1)" ' \
+@set -o pipefail; echo "compiling $(1)"; go build -v $(2) 2>&1 | awk -v tty="$$([ -t 1 ] && echo 1)" ' \
   NF == 1 || /^go: downloading/ { n++; if (tty) printf "\r\033[K  %d: %s", n, $$0; else if (n % 100 == 0) print "  " n " packages"; fflush(); next } \
   { print } END { if (tty && n) printf "\r\033[K" }'
 endef
 
 .PHONY: demo
 demo: ## Start a real control plane, install Kubetide, and show an HPA and an IHPA scaling (the first build takes minutes)
-	$(call compile,lab,./test/lab/cmd/lab)
-	$(call compile,kubetide,./cmd/kubetide)
-	$(call compile,demo-shop,./test/demo/shop)
-	$(call compile,demo,./test/demo)
+	$(call compile,lab,-o $(BIN)/lab ./test/lab/cmd/lab)
+	$(call compile,kubetide,-o $(BIN)/kubetide ./cmd/kubetide)
+	$(call compile,demo-shop,-o $(BIN)/demo-shop ./test/demo/shop)
+	$(call compile,demo,-o $(BIN)/demo ./test/demo)
 	$(BIN)/demo
 
 .PHONY: test
@@ -31,6 +31,7 @@ test: lab-build test-unit test-e2e ## Everything: unit, property, integration an
 
 .PHONY: test-unit
 test-unit: ## Unit, property and fuzz-seed tests, with the race detector
+	$(call compile,everything with the race detector,-race ./...)
 	go test -race $(UNIT)
 
 .PHONY: test-e2e
@@ -45,7 +46,7 @@ NAME ?= default
 
 .PHONY: $(BIN)/lab
 $(BIN)/lab:
-	$(call compile,lab,./test/lab/cmd/lab)
+	$(call compile,lab,-o $(BIN)/lab ./test/lab/cmd/lab)
 
 .PHONY: lab-build
 lab-build: $(BIN)/lab ## Build the lab's control plane into the user's cache (minutes, once)
