@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -48,11 +49,6 @@ type metric struct {
 	memo  atomic.Pointer[memo]
 }
 
-type seriesShard struct {
-	mu     sync.RWMutex
-	series map[sample.Series]*entry
-}
-
 // memo remembers which series may have pods that a selector matches, so that an HPA's request, which is the same every
 // time, costs what its result costs.
 type memo struct {
@@ -78,26 +74,26 @@ func (s *Store) metric(kind sample.Kind, namespace, name string) *metric {
 	return shard.metrics[key]
 }
 
-func (s *Store) seriesShard(series sample.Series) *seriesShard {
-	return &s.series[s.shard(series.Namespace, series.Metric, series.Selector)]
-}
-
-// exact returns the series with exactly this address.
-func (s *Store) exact(series sample.Series) *entry {
-	shard := s.seriesShard(series)
-	shard.mu.RLock()
-	defer shard.mu.RUnlock()
-	return shard.series[series]
+// exact returns the series with exactly this address, nil if there is none, and its answer. That is read before the lock
+// is given back, so that the processor fetches it while it still compares the address.
+func (s *Store) exact(series sample.Series, now time.Time) (*entry, sample.Answer) {
+	at := s.series.at(series)
+	at.shard.mu.RLock()
+	defer at.shard.mu.RUnlock()
+	e := at.get()
+	if e == nil {
+		return nil, sample.Answer{}
+	}
+	return e, e.answer(now)
 }
 
 // swap makes e the series at its address and returns the one before.
 func (s *Store) swap(e *entry) *entry {
-	series := e.query.Series()
-	shard := s.seriesShard(series)
-	shard.mu.Lock()
-	defer shard.mu.Unlock()
-	before := shard.series[series]
-	shard.series[series] = e
+	at := s.series.at(e.query.Series())
+	at.shard.mu.Lock()
+	defer at.shard.mu.Unlock()
+	before := at.get()
+	at.put(e)
 	return before
 }
 
@@ -142,11 +138,10 @@ func (s *Store) hide(e *entry) {
 	if len(m.list) == 0 {
 		delete(shard.metrics, key)
 	}
-	series := e.query.Series()
-	exact := s.seriesShard(series)
-	exact.mu.Lock()
-	defer exact.mu.Unlock()
-	delete(exact.series, series)
+	at := s.series.at(e.query.Series())
+	at.shard.mu.Lock()
+	defer at.shard.mu.Unlock()
+	at.remove()
 }
 
 func (m *metric) drop(e *entry) {
@@ -244,8 +239,7 @@ func (s *Store) barred(address sample.Series, selector labels.Selector) error {
 func (s *Store) External(namespace, name string, selector labels.Selector) ([]Served, error) {
 	now := s.clock.Now()
 	address := sample.Series{Kind: sample.External, Namespace: namespace, Metric: name, Selector: text(selector)}
-	if e := s.exact(address); e != nil {
-		a := e.answer(now)
+	if e, a := s.exact(address, now); e != nil {
 		if a.State != sample.Fresh {
 			return nil, fmt.Errorf("external metric %q has no value: %w", name, a.Cause)
 		}
@@ -283,7 +277,8 @@ func (s *Store) External(namespace, name string, selector labels.Selector) ([]Se
 func (s *Store) Object(namespace, name string, object sample.ObjectRef, selector labels.Selector) (Served, error) {
 	address := sample.Series{Kind: sample.Object, Namespace: namespace, Metric: name, Selector: text(selector), Object: object}
 	if m := s.metric(sample.Object, namespace, name); m != nil {
-		e := s.exact(address)
+		now := s.clock.Now()
+		e, a := s.exact(address, now)
 		if e == nil {
 			if err := s.barred(address, selector); err != nil {
 				return Served{}, err
@@ -296,11 +291,10 @@ func (s *Store) Object(namespace, name string, object sample.ObjectRef, selector
 				if e != nil {
 					return Served{}, fmt.Errorf("several series of metric %q of %s match %q; ask with the metric selector of one", name, object, text(selector))
 				}
-				e = other
+				e, a = other, other.answer(now)
 			}
 		}
 		if e != nil {
-			a := e.answer(s.clock.Now())
 			if a.State != sample.Fresh {
 				return Served{}, fmt.Errorf("metric %q of %s has no value: %w", name, object, a.Cause)
 			}

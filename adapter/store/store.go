@@ -33,31 +33,26 @@ type Store struct {
 	clock   clock.PassiveClock
 	limit   time.Duration
 	seed    maphash.Seed
-	queries [shards]queryShard
-	series  [shards]seriesShard
+	queries table[sample.Query]
+	series  table[sample.Series] // of the served queries
 	metrics [shards]metricShard
 	pods    podIndex
 }
 
-type queryShard struct {
-	mu      sync.RWMutex
-	entries map[sample.Query]*entry
-}
-
-// entry is what is known about one query.
+// entry is what is known about one query. What a request reads stands first: among many series it is in main memory, and
+// each further cache line costs as much as the rest of the work.
 type entry struct {
 	// last is swapped by writers under mu and read without it.
 	last   atomic.Pointer[state]
 	maxAge time.Duration
 	labels labels.Set
+	query  sample.Query
 
-	wanted   bool // guarded by the query shard's lock
+	wanted   bool // guarded by the lock of the query's shard
 	position int  // in metric.list, -1 if not served; guarded by the metric's lock
 
 	mu            sync.Mutex
 	subscriptions []*subscription // replaced, never changed in place
-
-	query sample.Query
 }
 
 // state is never changed after it was published.
@@ -74,9 +69,11 @@ type subscription struct{ notify func() }
 // New returns an empty store. limit is the greatest age that is served whatever the interval; 0 for no such limit.
 func New(clock clock.PassiveClock, limit time.Duration) *Store {
 	s := &Store{clock: clock, limit: limit, seed: maphash.MakeSeed()}
+	s.queries.init(func(q sample.Query) uint64 { return maphash.Comparable(s.seed, q) },
+		func(e *entry, q sample.Query) bool { return e.query == q })
+	s.series.init(func(series sample.Series) uint64 { return maphash.Comparable(s.seed, series) },
+		func(e *entry, series sample.Series) bool { return e.query.Series() == series })
 	for i := range shards {
-		s.queries[i].entries = map[sample.Query]*entry{}
-		s.series[i].series = map[sample.Series]*entry{}
 		s.metrics[i].metrics, s.metrics[i].barred = map[metricKey]*metric{}, map[metricKey]map[sample.Series]labels.Set{}
 	}
 	s.pods.entries = map[string]map[*entry]struct{}{}
@@ -90,18 +87,18 @@ var unasked = &state{cause: errors.New("nothing asks for this metric")}
 // Add makes the store accept results for the query. Served queries are found by the metrics APIs under their Series; of
 // two queries with one Series only one may be served at a time. Adding again changes served only.
 func (s *Store) Add(q sample.Query, served bool) {
-	shard := s.queryShard(q)
-	shard.mu.Lock()
-	e := shard.entries[q]
+	at := s.queries.at(q)
+	at.shard.mu.Lock()
+	e := at.get()
 	if e == nil {
 		e = s.newEntry(q)
-		shard.entries[e.query] = e
+		at.put(e)
 	}
 	if !e.wanted {
 		e.wanted = true
 		e.last.Store(&state{cause: errors.New("it has not been collected yet")})
 	}
-	shard.mu.Unlock()
+	at.shard.mu.Unlock()
 	if q.Kind == sample.Pods || q.Kind == sample.Resource {
 		s.pods.add(e)
 	}
@@ -114,11 +111,11 @@ func (s *Store) Add(q sample.Query, served bool) {
 
 // Forget drops the query and its values at once. Results that are still on their way are refused.
 func (s *Store) Forget(q sample.Query) {
-	shard := s.queryShard(q)
-	shard.mu.Lock()
-	e := shard.entries[q]
+	at := s.queries.at(q)
+	at.shard.mu.Lock()
+	e := at.get()
 	if e == nil || !e.wanted {
-		shard.mu.Unlock()
+		at.shard.mu.Unlock()
 		return
 	}
 	e.wanted = false
@@ -127,9 +124,9 @@ func (s *Store) Forget(q sample.Query) {
 	subscriptions := e.subscriptions
 	e.mu.Unlock()
 	if len(subscriptions) == 0 {
-		delete(shard.entries, q)
+		at.remove()
 	}
-	shard.mu.Unlock()
+	at.shard.mu.Unlock()
 	s.pods.remove(e)
 	s.hide(e)
 	notify(subscriptions)
@@ -143,7 +140,7 @@ func (s *Store) Insert(r sample.Result) bool {
 	if !wanted {
 		return false
 	}
-	points, cause := s.check(r)
+	points, cause := s.check(&r)
 	next := &state{points: points, taken: r.Taken, cause: cause, common: commonLabels(points)}
 	for i := range points {
 		next.oldest = max(next.oldest, points[i].Age)
@@ -184,7 +181,7 @@ func (e *entry) publish(next *state) bool {
 }
 
 // check returns the points that can be served, sorted by pod, and why there are none or fewer.
-func (s *Store) check(r sample.Result) ([]sample.Point, error) {
+func (s *Store) check(r *sample.Result) ([]sample.Point, error) {
 	points, cause := r.Points, r.Err
 	switch r.Query.Kind {
 	case sample.Pods, sample.Resource:
@@ -225,25 +222,25 @@ func (s *Store) Answer(q sample.Query) sample.Answer {
 // answer. The query need not be collected yet.
 func (s *Store) Subscribe(q sample.Query, notify func()) (cancel func()) {
 	own := &subscription{notify: notify}
-	shard := s.queryShard(q)
-	shard.mu.Lock()
-	e := shard.entries[q]
+	at := s.queries.at(q)
+	at.shard.mu.Lock()
+	e := at.get()
 	if e == nil {
 		e = s.newEntry(q)
-		shard.entries[e.query] = e
+		at.put(e)
 	}
 	e.mu.Lock()
 	e.subscriptions = append(slices.Clip(e.subscriptions), own)
 	e.mu.Unlock()
-	shard.mu.Unlock()
+	at.shard.mu.Unlock()
 	return sync.OnceFunc(func() {
-		shard.mu.Lock()
-		defer shard.mu.Unlock()
+		at.shard.mu.Lock()
+		defer at.shard.mu.Unlock()
 		e.mu.Lock()
 		defer e.mu.Unlock()
 		e.subscriptions = slices.DeleteFunc(slices.Clone(e.subscriptions), func(s *subscription) bool { return s == own })
-		if len(e.subscriptions) == 0 && !e.wanted && shard.entries[q] == e {
-			delete(shard.entries, q)
+		if len(e.subscriptions) == 0 && !e.wanted && at.get() == e {
+			at.remove()
 		}
 	})
 }
@@ -252,10 +249,10 @@ func (s *Store) Subscribe(q sample.Query, notify func()) (cancel func()) {
 func (s *Store) Each(f func(sample.Query, sample.Answer)) {
 	now := s.clock.Now()
 	for i := range shards {
-		shard := &s.queries[i]
+		shard := &s.queries.shards[i]
 		shard.mu.RLock()
-		entries := make([]*entry, 0, len(shard.entries))
-		for _, e := range shard.entries {
+		entries := make([]*entry, 0, shard.used)
+		for e := range shard.all {
 			if e.wanted {
 				entries = append(entries, e)
 			}
@@ -321,20 +318,11 @@ func labelsOf(text string) labels.Set {
 	return sample.ExactLabels(selector)
 }
 
-// shard hashes no more of a name than spreads the load; the maps hash it again.
-func (s *Store) shard(namespace, metric, selector string) uint64 {
-	return maphash.Comparable(s.seed, [3]string{namespace, metric, selector}) % shards
-}
-
-func (s *Store) queryShard(q sample.Query) *queryShard {
-	return &s.queries[s.shard(q.Namespace, q.Metric, q.Selector)]
-}
-
 func (s *Store) entry(q sample.Query) (e *entry, wanted bool) {
-	shard := s.queryShard(q)
-	shard.mu.RLock()
-	defer shard.mu.RUnlock()
-	e = shard.entries[q]
+	at := s.queries.at(q)
+	at.shard.mu.RLock()
+	defer at.shard.mu.RUnlock()
+	e = at.get()
 	return e, e != nil && e.wanted
 }
 

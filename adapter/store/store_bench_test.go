@@ -71,23 +71,36 @@ func cpu(b *testing.B) (stop func()) {
 	}
 }
 
-// What a request brings with it is in the cache, as it has just been read; the series are asked for in turn, so they are
-// in main memory.
+// wide returns a store with n external series: each of the 100 queries in each of the namespaces. What requests and results
+// are made of lies close together, because in life it has just been read: it is in the cache, and the store is not.
+func wide(n int) (s *Store, namespaces []string, queries []sample.Query) {
+	s = New(clock.RealClock{}, 0)
+	var text strings.Builder
+	for i := range n / 100 {
+		fmt.Fprintf(&text, "ns-%d ", i)
+	}
+	namespaces = strings.Fields(text.String())
+	for i := range 100 {
+		queries = append(queries, sample.Query{Kind: sample.External, Metric: "queue-length", Collector: "sqs-queue-length", Interval: time.Hour,
+			Selector: fmt.Sprintf("queue-name=q%d,type=sqs-queue-length", i), Settings: fmt.Sprintf(`{"queue-name":"q%d","region":"eu-central-1"}`, i)})
+	}
+	for _, namespace := range namespaces {
+		for _, q := range queries {
+			q.Namespace = namespace
+			s.Add(q, true)
+			s.Insert(sample.Result{Query: q, Taken: time.Now(), Points: []sample.Point{{Milli: 1}}})
+		}
+	}
+	return s, namespaces, queries
+}
+
+// The series are asked for in turn, so they are in main memory.
 func BenchmarkExternalExact(b *testing.B) {
 	for _, n := range []int{1_000, 10_000, 100_000} {
-		s := New(clock.RealClock{}, 0)
-		selectors := make([]labels.Selector, 100)
-		for i := range selectors {
-			selectors[i], _ = labels.Parse(fmt.Sprintf("queue-name=q%d,type=sqs-queue-length", i))
-		}
-		namespaces := make([]string, n/100)
-		for i := range namespaces {
-			namespaces[i] = fmt.Sprintf("ns-%d", i)
-			for _, selector := range selectors {
-				q := sample.Query{Kind: sample.External, Namespace: strings.Clone(namespaces[i]), Metric: "queue-length", Selector: selector.String(), Interval: time.Hour}
-				s.Add(q, true)
-				s.Insert(sample.Result{Query: q, Taken: time.Now(), Points: []sample.Point{{Milli: int64(i)}}})
-			}
+		s, namespaces, queries := wide(n)
+		selectors := make([]labels.Selector, len(queries))
+		for i := range queries {
+			selectors[i], _ = labels.Parse(queries[i].Selector)
 		}
 		b.Run(fmt.Sprintf("series=%d", n), func(b *testing.B) {
 			b.ReportAllocs()
@@ -166,8 +179,23 @@ func BenchmarkPodByName(b *testing.B) {
 }
 
 func BenchmarkInsert(b *testing.B) {
-	s, queries := filled(100_000)
 	b.Run("external", func(b *testing.B) {
+		const n = 100_000
+		s, namespaces, queries := wide(n)
+		b.ReportAllocs()
+		i := 0
+		defer cpu(b)()
+		for b.Loop() {
+			q := queries[i/len(namespaces)]
+			q.Namespace = namespaces[i%len(namespaces)]
+			if !s.Insert(sample.Result{Query: q, Taken: time.Now(), Points: []sample.Point{{Milli: 5}}}) {
+				b.Fatal("refused")
+			}
+			i = (i + 7919) % n
+		}
+	})
+	s, queries := filled(100_000)
+	b.Run("external, its query in main memory too", func(b *testing.B) {
 		b.ReportAllocs()
 		i := 0
 		defer cpu(b)()

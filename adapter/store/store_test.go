@@ -419,7 +419,7 @@ func TestForgottenQueriesRefuseResults(t *testing.T) {
 	}
 	s.Forget(q)
 	for i := range s.metrics {
-		if n := len(s.metrics[i].metrics) + len(s.queries[i].entries) + len(s.series[i].series); n != 0 {
+		if n := len(s.metrics[i].metrics) + s.queries.shards[i].used + s.series.shards[i].used; n != 0 {
 			t.Errorf("shard %d keeps %d entries of forgotten queries", i, n)
 		}
 	}
@@ -641,7 +641,7 @@ func TestForgottenQueriesLeaveNothingBehind(t *testing.T) {
 	}
 	entries, series, metrics := 0, 0, 0
 	for i := range shards {
-		entries, series, metrics = entries+len(s.queries[i].entries), series+len(s.series[i].series), metrics+len(s.metrics[i].metrics)
+		entries, series, metrics = entries+s.queries.shards[i].used, series+s.series.shards[i].used, metrics+len(s.metrics[i].metrics)
 	}
 	if entries != 500 || series != 0 || metrics != 0 || len(s.pods.entries) != 0 { // 500 are still subscribed to
 		t.Errorf("%d entries, want the 500 subscribed ones; %d series, %d metrics, %d namespaces with pods", entries, series, metrics, len(s.pods.entries))

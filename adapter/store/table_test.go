@@ -1,0 +1,89 @@
+package store
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	clocktesting "k8s.io/utils/clock/testing"
+	"pgregory.net/rapid"
+
+	"github.com/kubetide/kubetide/internal/sample"
+)
+
+// A table answers as a map does, also where many keys or all of them have one hash, or runs of slots go over the end.
+func TestTableEqualsAMap(t *testing.T) {
+	hashes := map[string]func(k int) uint64{
+		"every key has a hash of its own":    func(k int) uint64 { return uint64(k) * shards },
+		"all keys have one hash":             func(int) uint64 { return 7 },
+		"all keys start in the last slot":    func(k int) uint64 { return uint64(k)<<32 | 1023*shards },
+		"five hashes beside each other":      func(k int) uint64 { return uint64(1021+k%5) * shards },
+		"the keys are spread over the table": func(k int) uint64 { return uint64(k) * 0x9e3779b97f4a7c15 },
+	}
+	for name, hash := range hashes {
+		t.Run(name, rapid.MakeCheck(func(t *rapid.T) {
+			var tab table[int]
+			tab.init(hash, func(e *entry, k int) bool { return e.position == k })
+			model := map[int]*entry{}
+			for range rapid.IntRange(1, 300).Draw(t, "steps") {
+				k := rapid.IntRange(0, 60).Draw(t, "key")
+				at := tab.at(k)
+				if rapid.IntRange(0, 2).Draw(t, "remove") == 0 {
+					at.remove()
+					delete(model, k)
+				} else {
+					e := &entry{position: k}
+					at.put(e)
+					model[k] = e
+				}
+			}
+			used := 0
+			for k := range 61 {
+				if at := tab.at(k); at.get() != model[k] {
+					t.Fatalf("key %d: %p, want %p", k, at.get(), model[k])
+				}
+			}
+			got := map[int]*entry{}
+			for i := range tab.shards {
+				used += tab.shards[i].used
+				for e := range tab.shards[i].all {
+					got[e.position] = e
+				}
+			}
+			if used != len(model) || !maps.Equal(got, model) {
+				t.Fatalf("%d used, %d found, want %d", used, len(got), len(model))
+			}
+		}))
+	}
+}
+
+func TestQueriesWithOneHashStayApart(t *testing.T) {
+	s := New(clocktesting.NewFakePassiveClock(start), 0)
+	s.queries.hash = func(sample.Query) uint64 { return 1 }
+	s.series.hash = func(sample.Series) uint64 { return 1 }
+	insert := func(i int, milli int64) {
+		s.Insert(sample.Result{Query: external("queue", fmt.Sprintf("n=%d", i)), Taken: start, Points: []sample.Point{{Milli: milli}}})
+	}
+	for i := range 30 {
+		s.Add(external("queue", fmt.Sprintf("n=%d", i)), true)
+		insert(i, int64(i))
+	}
+	for i := 0; i < 30; i += 3 {
+		s.Forget(external("queue", fmt.Sprintf("n=%d", i)))
+	}
+	insert(1, 100)
+	for i := range 30 {
+		got, err := s.External("shop", "queue", parse(t, fmt.Sprintf("n=%d", i)))
+		want := []int64{int64(i)}
+		if i == 1 {
+			want = []int64{100}
+		}
+		if i%3 == 0 {
+			wantError(t, err, "no HPA of namespace shop")
+		} else if !slices.Equal(values(got), want) {
+			t.Errorf("n=%d (-want +got):\n%s", i, cmp.Diff(want, values(got)))
+		}
+	}
+}
