@@ -34,7 +34,7 @@ type Store struct {
 	limit   time.Duration
 	seed    maphash.Seed
 	queries table[sample.Query]
-	series  table[sample.Series] // of the served queries
+	series  table[address] // of the served queries
 	metrics [shards]metricShard
 	pods    podIndex
 }
@@ -46,7 +46,9 @@ type entry struct {
 	last   atomic.Pointer[state]
 	maxAge time.Duration
 	labels labels.Set
-	query  sample.Query
+	// address is that of the query's series.
+	address string
+	query   sample.Query
 
 	wanted   bool // guarded by the lock of the query's shard
 	position int  // in metric.list, -1 if not served; guarded by the metric's lock
@@ -71,8 +73,8 @@ func New(clock clock.PassiveClock, limit time.Duration) *Store {
 	s := &Store{clock: clock, limit: limit, seed: maphash.MakeSeed()}
 	s.queries.init(func(q sample.Query) uint64 { return maphash.Comparable(s.seed, q) },
 		func(e *entry, q sample.Query) bool { return e.query == q })
-	s.series.init(func(series sample.Series) uint64 { return maphash.Comparable(s.seed, series) },
-		func(e *entry, series sample.Series) bool { return e.query.Series() == series })
+	s.series.init(func(a address) uint64 { return maphash.Bytes(s.seed, a) },
+		func(e *entry, a address) bool { return e.address == string(a) })
 	for i := range shards {
 		s.metrics[i].metrics, s.metrics[i].barred = map[metricKey]*metric{}, map[metricKey]map[sample.Series]labels.Set{}
 	}
@@ -304,7 +306,7 @@ func (s *Store) newEntry(q sample.Query) *entry {
 	for _, text := range []*string{&q.Namespace, &q.Metric, &q.Selector} {
 		*text = unique.Make(*text).Value()
 	}
-	e := &entry{query: q, maxAge: sample.MaxAge(q.Interval, s.limit), position: -1}
+	e := &entry{query: q, address: string(addressOf(q.Series())), maxAge: sample.MaxAge(q.Interval, s.limit), position: -1}
 	e.labels = labelsOf(q.Selector)
 	e.last.Store(unasked)
 	return e

@@ -5,7 +5,7 @@ import "sync"
 // table finds entries by a long key. It hashes the key once, keeps the hashes beside each other, and compares a key with
 // the entry's own only where the hashes are equal. So a look-up touches one cache line beside the entry itself, where a map
 // with such keys touches several and hashes them again.
-type table[K comparable] struct {
+type table[K any] struct {
 	hash   func(K) uint64
 	has    func(*entry, K) bool
 	shards [shards]shard[K]
@@ -13,7 +13,7 @@ type table[K comparable] struct {
 
 // shard is open-addressed with linear probing: an entry stands in the slot that its hash names, or in the next free one. At
 // most half of the slots are used.
-type shard[K comparable] struct {
+type shard[K any] struct {
 	mu    sync.RWMutex
 	slots []slot // a power of two
 	used  int
@@ -25,7 +25,7 @@ type slot struct {
 }
 
 // place is where a key's entry stands, if there is one. Its methods need the shard's lock.
-type place[K comparable] struct {
+type place[K any] struct {
 	table *table[K]
 	shard *shard[K]
 	hash  uint64

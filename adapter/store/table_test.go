@@ -62,7 +62,7 @@ func TestTableEqualsAMap(t *testing.T) {
 func TestQueriesWithOneHashStayApart(t *testing.T) {
 	s := New(clocktesting.NewFakePassiveClock(start), 0)
 	s.queries.hash = func(sample.Query) uint64 { return 1 }
-	s.series.hash = func(sample.Series) uint64 { return 1 }
+	s.series.hash = func(address) uint64 { return 1 }
 	insert := func(i int, milli int64) {
 		s.Insert(sample.Result{Query: external("queue", fmt.Sprintf("n=%d", i)), Taken: start, Points: []sample.Point{{Milli: milli}}})
 	}
