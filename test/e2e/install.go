@@ -3,6 +3,7 @@ package e2e
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -61,7 +62,7 @@ func webhookAnswers(ctx context.Context, cluster *lab.Lab) error {
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("the webhook adds no gate: %w: %q, %w", ctx.Err(), out, err)
+			return fmt.Errorf("the webhook adds no gate: %q, %w", out, errors.Join(ctx.Err(), err))
 		case <-time.After(200 * time.Millisecond):
 		}
 	}

@@ -283,7 +283,7 @@ spec: {containers: [{name: c, image: nginx}]}`)
 	}
 	eventually(t, "the pod is gone", func() error {
 		if _, err := pods.Get(t.Context(), "dies-slowly", metav1.GetOptions{}); !apierrors.IsNotFound(err) {
-			return fmt.Errorf("still there: %w", err)
+			return errors.Join(errors.New("still there"), err)
 		}
 		return nil
 	})

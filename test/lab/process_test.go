@@ -123,10 +123,11 @@ func TestAProcessPodGetsWhatItsSpecSays(t *testing.T) {
 	settings, _, _ := strings.Cut(changed, "---")
 	apply(t, l, namespace, settings)
 	eventually(t, "the file follows the ConfigMap", func() error {
-		if got, err := get(at + "/file?path=/etc/settings/config.yaml"); err != nil || got != "a: 2" {
-			return fmt.Errorf("got %q, %v", got, err)
+		got, err := get(at + "/file?path=/etc/settings/config.yaml")
+		if err == nil && got != "a: 2" {
+			err = fmt.Errorf("got %q", got)
 		}
-		return nil
+		return err
 	})
 	if out, err := l.Kubectl(t.Context(), "logs", "-n", namespace, "server", "--tail=1"); err != nil || !strings.Contains(out, "started with [--name=server") {
 		t.Errorf("kubectl logs: %q, %v", out, err)
@@ -183,7 +184,7 @@ func TestAProcessPodLivesAsUnderAKubelet(t *testing.T) {
 	}
 	eventually(t, "the pod is gone", func() error {
 		if _, err := pods.Get(t.Context(), "server", metav1.GetOptions{}); !apierrors.IsNotFound(err) {
-			return fmt.Errorf("still there: %w", err)
+			return errors.Join(errors.New("still there"), err)
 		}
 		return nil
 	})
