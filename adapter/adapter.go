@@ -207,10 +207,14 @@ func (a *Adapter) Address() net.Addr {
 	return a.server.Address()
 }
 
-// Ready says whether all HPAs are known and their metrics have been collected once, or were given time enough.
+// Ready says whether all HPAs are known and their metrics have been collected once, or were given time enough, and whether
+// the metrics APIs can tell who is calling.
 func (a *Adapter) Ready() error {
 	if !a.ready.Load() {
 		return errors.New("the first collections are still running")
+	}
+	if a.server != nil {
+		return a.server.Ready()
 	}
 	return nil
 }

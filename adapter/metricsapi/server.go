@@ -11,6 +11,7 @@ import (
 
 	apidiscoveryv2 "k8s.io/api/apidiscovery/v2"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apiserver/pkg/authentication/authenticatorfactory"
 	openapinamer "k8s.io/apiserver/pkg/endpoints/openapi"
 	genericapiserver "k8s.io/apiserver/pkg/server"
 	"k8s.io/apiserver/pkg/server/dynamiccertificates"
@@ -51,6 +52,8 @@ type ServerOptions struct {
 type Server struct {
 	server  *genericapiserver.GenericAPIServer
 	address net.Addr
+	// proxies says how a caller's front proxy proves itself; nil without delegated authentication.
+	proxies *authenticatorfactory.RequestHeaderConfig
 }
 
 var registerFreshness = sync.OnceValue(func() error { return metrics.RegisterMetrics(legacyregistry.Register) })
@@ -154,11 +157,23 @@ func (o ServerOptions) build(config *genericapiserver.RecommendedConfig) (*Serve
 	if o.External {
 		advertise(external_metrics.GroupName, "v1beta1", "externalmetrics", "ExternalMetricValueList")
 	}
-	return &Server{server: server.GenericAPIServer, address: config.SecureServing.Listener.Addr()}, nil
+	return &Server{server: server.GenericAPIServer, address: config.SecureServing.Listener.Addr(), proxies: config.Authentication.RequestHeaderConfig}, nil
 }
 
 // Address is where the server listens.
 func (s *Server) Address() net.Addr { return s.address }
+
+// Ready says whether the server can tell who is calling. Until it has read how kube-apiserver proves itself, it takes every
+// request that comes through it for anonymous.
+func (s *Server) Ready() error {
+	if s.proxies == nil {
+		return nil
+	}
+	if len(s.proxies.CAContentProvider.CurrentCABundleContent()) == 0 || len(s.proxies.UsernameHeaders.Value()) == 0 {
+		return errors.New("how kube-apiserver proves itself (configmap kube-system/extension-apiserver-authentication) is not read yet")
+	}
+	return nil
+}
 
 // Run serves until ctx ends, and then until the requests that are running have been answered.
 func (s *Server) Run(ctx context.Context) error {
