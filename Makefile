@@ -4,7 +4,7 @@ SHELL := /bin/bash
 
 BIN := bin
 # Packages whose tests need nothing but Go. The others, below test/, run on the lab, one after another.
-UNIT = $$(go list ./... | grep -v -e '/test/e2e' -e '/test/lab' -e '/test/demo')
+UNIT = $$(go list ./... | grep -v -e '/test/e2e' -e '/test/lab')
 TOOL := go tool -modfile=tools/go.mod
 
 .PHONY: help
