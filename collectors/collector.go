@@ -12,9 +12,11 @@ import (
 
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
+	zalandov1 "github.com/kubetide/kubetide/api/zalando/v1"
 	"github.com/kubetide/kubetide/internal/sample"
 )
 
@@ -111,6 +113,27 @@ type Scale struct {
 type Scales interface {
 	// Scale may answer from a short-lived cache. An unknown kind, a missing object and an empty selector are errors.
 	Scale(ctx context.Context, namespace string, target sample.ObjectRef) (Scale, error)
+}
+
+// Secret is what a tenant put aside for Kubetide: credentials, and the only host that they may be sent to.
+type Secret struct {
+	// Host is the value of the Secret's annotation kubetide.io/host, a host or host:port.
+	Host string
+	Data map[string][]byte
+}
+
+// Secrets reads tenants' Secrets.
+type Secrets interface {
+	// Secret may answer from a cache of at most half a minute. A Secret without the annotation kubetide.io/host, a missing
+	// one, and one that Kubetide has no right to read are errors that say what to do.
+	Secret(ctx context.Context, namespace, name string) (Secret, error)
+}
+
+// Routes reads Ingresses and RouteGroups from memory. They are shared and must not be changed. An object that does not
+// exist, and a kind that the cluster does not have, are errors.
+type Routes interface {
+	Ingress(namespace, name string) (*networkingv1.Ingress, error)
+	RouteGroup(namespace, name string) (*zalandov1.RouteGroup, error)
 }
 
 // Registry knows which source serves which request. It is filled once at start and only read afterwards.

@@ -66,6 +66,15 @@ func (crdGenerator) Generate(ctx *genall.GenerationContext) error {
 		p.NeedPackage(root)
 	}
 	kinds := crd.FindKubeKinds(p, crd.FindMetav1(ctx.Roots))
+	// Kinds without the resource marker are others' CRDs.
+	kinds = slices.DeleteFunc(kinds, func(k schema.GroupKind) bool {
+		for typ, info := range p.Types {
+			if typ.Name == k.Kind && info.Markers.Get("kubebuilder:resource") != nil {
+				return false
+			}
+		}
+		return true
+	})
 	for typ := range p.Types {
 		if slices.ContainsFunc(kinds, func(k schema.GroupKind) bool { return k.Kind == typ.Name }) {
 			p.NeedSchemaFor(typ)

@@ -1,5 +1,5 @@
-// Package v1 holds the Go types of the API group zalando.org/v1 that Kubetide serves: ScalingSchedule and
-// ClusterScalingSchedule. It is data only: it may import the API types of Kubernetes, and nothing that acts. The CRDs
+// Package v1 holds the Go types of the API group zalando.org/v1 that Kubetide reads: its own ScalingSchedule and
+// ClusterScalingSchedule, and of skipper's RouteGroup what it needs. It is data only: it may import the API types of Kubernetes, and nothing that acts. The CRDs
 // in deploy/crds are generated from it, so a comment here is what `kubectl explain` prints.
 //
 // +kubebuilder:object:generate=true
