@@ -1,6 +1,7 @@
-// Package v1 holds the Go types of the API group zalando.org/v1 that Kubetide reads: its own ScalingSchedule and
-// ClusterScalingSchedule, and of skipper's RouteGroup what it needs. It is data only: it may import the API types of Kubernetes, and nothing that acts. The CRDs
-// in deploy/crds are generated from it, so a comment here is what `kubectl explain` prints.
+// Package v1 holds the Go types of the API group zalando.org/v1 that Kubetide works with: its own ScalingSchedule and
+// ClusterScalingSchedule, and what it reads of skipper's RouteGroup. It is data only: it may import the API types of
+// Kubernetes, and nothing that acts. The CRDs in deploy/crds are generated from it, so a comment here is what
+// `kubectl explain` prints.
 //
 // +kubebuilder:object:generate=true
 // +groupName=zalando.org
