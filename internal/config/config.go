@@ -22,13 +22,18 @@ const (
 
 // Config is everything that can be set.
 type Config struct {
-	General General
-	Log     Log
-	Serving Serving
-	Admin   Admin
-	Webhook Webhook
-	Adapter Adapter
-	Engine  Engine
+	General    General
+	Log        Log
+	Serving    Serving
+	Admin      Admin
+	Webhook    Webhook
+	Adapter    Adapter
+	Prometheus Prometheus
+	Ingress    Ingress
+	AWS        AWS
+	Sources    Sources
+	Outbound   Outbound
+	Engine     Engine
 }
 
 // General says what runs, where, and how it stops.
@@ -107,7 +112,11 @@ func Default() *Config {
 			ScalingScheduleWindow: 10 * time.Minute, ScalingScheduleRampSteps: 10, ScalingScheduleTimeZone: "Europe/Berlin",
 			HPATolerance: 0.1,
 		},
-		Engine: Engine{ReconcileConcurrency: 16},
+		Prometheus: Prometheus{NamespaceLabel: "namespace"},
+		Ingress:    Ingress{ExternalRPSMetricName: "skipper_serve_host_duration_seconds_count", ExternalRPSHostLabel: "host"},
+		Sources:    Sources{ZMONTokenName: "zmon", NakadiTokenName: "nakadi", CredentialsDir: "/meta/credentials"},
+		Outbound:   Outbound{RequestsPerSecond: 500},
+		Engine:     Engine{ReconcileConcurrency: 16},
 	}
 }
 
@@ -316,6 +325,14 @@ func (c *Config) Validate() error {
 	if c.Enabled(ModuleAdapter) && !c.Adapter.EnableCustomMetricsAPI && !c.Adapter.EnableExternalMetricsAPI {
 		bad.add("modules", "the adapter has nothing to serve: enable one of the metrics APIs, or leave the adapter out")
 	}
+	needsPrometheus := func(flag string, enabled bool) {
+		if enabled && c.Prometheus.Server == "" {
+			bad.add(flag, "needs --prometheus-server")
+		}
+	}
+	needsPrometheus("skipper-ingress-metrics", c.Ingress.SkipperIngressMetrics)
+	needsPrometheus("skipper-routegroup-metrics", c.Ingress.SkipperRouteGroupMetrics)
+	needsPrometheus("external-rps-metrics", c.Ingress.ExternalRPSMetrics)
 	ports := map[int]string{}
 	for _, p := range []struct {
 		flag string

@@ -75,6 +75,12 @@ func TestTheNearestSourceWins(t *testing.T) {
 		"a port of 0 means any":                           {inputs{file: "admin: {port: 0}\nwebhook: {port: 0}\nserving: {secure_port: 0}\n"}, func(c *Config) { c.Admin.Port, c.Webhook.Port, c.Serving.SecurePort = 0, 0, 0 }},
 		"an IPv6 address":                                 {inputs{file: "serving: {bind_address: 'fd00::1'}"}, func(c *Config) { c.Serving.BindAddress = "fd00::1" }},
 		"an address from the pod's environment":           {inputs{file: "serving: {bind_address: '${POD_IP:::}'}", env: map[string]string{"POD_IP": "fd00::1"}}, func(c *Config) { c.Serving.BindAddress = "fd00::1" }},
+		"kube-metrics-adapter's flags, repeated and with commas": {inputs{args: []string{"--prometheus-server=http://p:9090", "--additional-prometheus-server=a=http://a:9090",
+			"--additional-prometheus-server=b=http://b:9090/x", "--additional-prometheus-server-token-file=b=/b", "--skipper-backends-annotation=one,two", "--aws-region=eu-central-1"}}, func(c *Config) {
+			c.Prometheus.Server, c.Prometheus.Additional = "http://p:9090", []string{"a=http://a:9090", "b=http://b:9090/x"}
+			c.Prometheus.AdditionalTokenFiles = []string{"b=/b"}
+			c.Ingress.SkipperBackendsAnnotations, c.AWS.Regions = []string{"one", "two"}, []string{"eu-central-1"}
+		}},
 		"what a Service of the same name injects is none": {inputs{env: map[string]string{"KUBETIDE_PORT": "tcp://10.96.0.1:443", "KUBETIDE_SERVICE_HOST": "10.96.0.1"}}, func(*Config) {}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -145,6 +151,19 @@ func TestMistakesAreNamedInOneLine(t *testing.T) {
 		"an identity without end":                  {inputs{args: []string{"--identity=" + strings.Repeat("a", 254)}}, `--identity: is longer than 253 bytes`},
 		"no burst":                                 {inputs{args: []string{"--kube-client-burst=0"}}, `--kube-client-burst: must be at least 1`},
 		"a negative delay":                         {inputs{args: []string{"--shutdown-delay=-1s"}}, `--shutdown-delay: must not be negative`},
+		"a Prometheus without a scheme":            {inputs{args: []string{"--prometheus-server=prometheus:9090"}}, `--prometheus-server: "prometheus:9090" is no URL`},
+		"a password in a URL":                      {inputs{args: []string{"--prometheus-server=http://u:secret@p"}}, `--prometheus-server: must not hold a user or a password`},
+		"a server without a name":                  {inputs{args: []string{"--additional-prometheus-server=http://p"}}, `must be name=URL`},
+		"a server twice":                           {inputs{args: []string{"--additional-prometheus-server=a=http://p,a=http://q"}}, `names "a" twice`},
+		"a token for a server that is not there":   {inputs{args: []string{"--additional-prometheus-server-token-file=a=/f"}}, `there is no --additional-prometheus-server "a"`},
+		"credentials for no server":                {inputs{args: []string{"--prometheus-server-credentials-dir=/d"}}, `has no --prometheus-server to be for`},
+		"requests per second without a Prometheus": {inputs{args: []string{"--skipper-ingress-metrics", "--external-rps-metrics"}}, `--skipper-ingress-metrics: needs --prometheus-server; --external-rps-metrics`},
+		"a role that is none":                      {inputs{args: []string{"--aws-assumable-roles=admin"}}, `--aws-assumable-roles: "admin" is no role's ARN`},
+		"two tokens for one":                       {inputs{args: []string{"--influxdb-token=a", "--influxdb-token-file=b"}}, `--influxdb-token: cannot be used together`},
+		"a network that is none":                   {inputs{args: []string{"--outbound-allow=10.0.0.0/33"}}, `--outbound-allow: "10.0.0.0/33" is no network`},
+		"a port that is none":                      {inputs{args: []string{"--outbound-ports=http"}}, `--outbound-ports: "http" is no port`},
+		"a host with a port":                       {inputs{args: []string{"--outbound-hosts=a.b:80"}}, `--outbound-hosts: "a.b:80" is no host`},
+		"a budget of nothing":                      {inputs{args: []string{"--outbound-requests-per-second=0"}}, `--outbound-requests-per-second: must be above 0`},
 		"the machine's zone, which differs by pod": {inputs{args: []string{"--scaling-schedule-default-time-zone=Local"}}, `"Local" is no IANA time zone`},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -190,6 +209,30 @@ func TestExpandEnv(t *testing.T) {
 				t.Errorf("got %q, want %q", got, tt.want)
 			}
 		})
+	}
+}
+
+func TestTokensAreNotShown(t *testing.T) {
+	_, settings, err := inputs{args: []string{"--influxdb-token=hush", "--token=hush"}}.load(t)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out strings.Builder
+	if err := Write(&out, settings); err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(out.String(), "hush") || strings.Count(out.String(), "(hidden)") != 2 {
+		t.Error(out.String())
+	}
+}
+
+func TestServersAreWhatTheFlagsSayOfEach(t *testing.T) {
+	p := Prometheus{Server: "http://p", ServerTokenFile: "/t", Additional: []string{"a=http://a?x=y", "b=http://b"},
+		AdditionalTokenFiles: []string{"b=/b"}, CredentialsDirs: []string{"/d", "a=/da"}}
+	want := []PrometheusServer{{URL: "http://p", TokenFile: "/t", CredentialsDir: "/d"}, {Name: "a", URL: "http://a?x=y", CredentialsDir: "/da"},
+		{Name: "b", URL: "http://b", TokenFile: "/b"}}
+	if diff := cmp.Diff(want, p.Servers()); diff != "" {
+		t.Error(diff)
 	}
 }
 

@@ -34,6 +34,11 @@ func (c *Config) sections() []section {
 		{"admin", "admin", "admin.", &c.Admin},
 		{"webhook", "webhook", "webhook.", &c.Webhook},
 		{"adapter", "adapter", "", &c.Adapter},
+		{"prometheus", "prometheus", "prometheus-", &c.Prometheus},
+		{"ingress", "ingress", "", &c.Ingress},
+		{"aws", "aws", "aws-", &c.AWS},
+		{"other sources", "sources", "", &c.Sources},
+		{"outbound", "outbound", "outbound-", &c.Outbound},
 		{"engine", "engine", "", &c.Engine},
 	}
 }
@@ -52,6 +57,9 @@ func (f *File) RegisterFlags(fs *pflag.FlagSet, prefix string) {
 
 // aliases are names that other projects use for the same setting.
 var aliases = map[string]string{"lister-kubeconfig": "kubeconfig"}
+
+// secret are the flags whose values are not shown.
+var secret = map[string]bool{"influxdb-token": true, "token": true}
 
 func normalize(_ *pflag.FlagSet, name string) pflag.NormalizedName {
 	if own, ok := aliases[name]; ok {
@@ -154,7 +162,9 @@ func Load(commandLine cliflag.NamedFlagSets, lookupEnv func(string) (string, boo
 	}
 	effective := make([]Setting, 0, len(settings))
 	for _, s := range settings {
-		s.Value = s.flag.Value.String()
+		if s.Value = s.flag.Value.String(); secret[s.flag.Name] && s.Value != "" {
+			s.Value = "(hidden)"
+		}
 		effective = append(effective, *s)
 	}
 	return config, effective, nil
