@@ -71,10 +71,10 @@ func TestTheNearestSourceWins(t *testing.T) {
 		"the path of the file from the environment":      {inputs{noFile: true, env: map[string]string{"KUBETIDE_CONFIG_PATH": "testdata/engine.yaml"}}, func(c *Config) { c.General.Modules = []string{"engine"} }},
 		"a boolean flag without a value":                 {inputs{args: []string{"--disregard-incompatible-hpas"}}, func(c *Config) { c.Adapter.DisregardIncompatibleHPAs = true }},
 		"kube-metrics-adapter's name of the kubeconfig":  {inputs{args: []string{"--lister-kubeconfig", "k"}}, func(c *Config) { c.General.Kubeconfig = "k" }},
-		"a duration":                                      {inputs{file: "adapter: {default_collection_interval: 1m30s}"}, func(c *Config) { c.Adapter.DefaultCollectionInterval = 90 * time.Second }},
-		"a port of 0 means any":                           {inputs{file: "admin: {port: 0}\nwebhook: {port: 0}\nserving: {secure_port: 0}\n"}, func(c *Config) { c.Admin.Port, c.Webhook.Port, c.Serving.SecurePort = 0, 0, 0 }},
-		"an IPv6 address":                                 {inputs{file: "serving: {bind_address: 'fd00::1'}"}, func(c *Config) { c.Serving.BindAddress = "fd00::1" }},
-		"an address from the pod's environment":           {inputs{file: "serving: {bind_address: '${POD_IP:::}'}", env: map[string]string{"POD_IP": "fd00::1"}}, func(c *Config) { c.Serving.BindAddress = "fd00::1" }},
+		"a duration":                            {inputs{file: "adapter: {default_collection_interval: 1m30s}"}, func(c *Config) { c.Adapter.DefaultCollectionInterval = 90 * time.Second }},
+		"a port of 0 means any":                 {inputs{file: "admin: {port: 0}\nwebhook: {port: 0}\nserving: {secure_port: 0}\n"}, func(c *Config) { c.Admin.Port, c.Webhook.Port, c.Serving.SecurePort = 0, 0, 0 }},
+		"an IPv6 address":                       {inputs{file: "serving: {bind_address: 'fd00::1'}"}, func(c *Config) { c.Serving.BindAddress = "fd00::1" }},
+		"an address from the pod's environment": {inputs{file: "serving: {bind_address: '${POD_IP:::}'}", env: map[string]string{"POD_IP": "fd00::1"}}, func(c *Config) { c.Serving.BindAddress = "fd00::1" }},
 		"kube-metrics-adapter's flags, repeated and with commas": {inputs{args: []string{"--prometheus-server=http://p:9090", "--additional-prometheus-server=a=http://a:9090",
 			"--additional-prometheus-server=b=http://b:9090/x", "--additional-prometheus-server-token-file=b=/b", "--skipper-backends-annotation=one,two", "--aws-region=eu-central-1"}}, func(c *Config) {
 			c.Prometheus.Server, c.Prometheus.Additional = "http://p:9090", []string{"a=http://a:9090", "b=http://b:9090/x"}
