@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,14 +20,24 @@ import (
 // Image is what deploy/kustomize/base runs; Install lets the lab run the binary built from this tree in its place.
 const Image = "kubetide/kubetide"
 
-// Install builds the server with the race detector, applies deploy/kustomize/base as a user would, and returns when its pods
-// are ready, its APIServices are available and its webhook can be reached.
-func Install(ctx context.Context, cluster *lab.Lab, progress io.Writer) error {
+// InstallOptions say what is installed. The zero value is deploy/kustomize/base with a binary as users get it.
+type InstallOptions struct {
+	// BuildFlags are for `go build`.
+	BuildFlags []string
+	// Kustomization is the folder to apply, relative to the repository's.
+	Kustomization string
+	Progress      io.Writer
+}
+
+// Install builds the server, applies the manifests as a user would, and returns when its pods are ready, its APIServices are
+// available and its webhook can be reached.
+func Install(ctx context.Context, cluster *lab.Lab, o InstallOptions) error {
+	o.Kustomization = cmp.Or(o.Kustomization, "deploy/kustomize/base")
 	_, file, _, _ := runtime.Caller(0)
 	root := filepath.Dir(filepath.Dir(filepath.Dir(file)))
 	binary := filepath.Join(cluster.Dir(), "kubetide")
-	fmt.Fprintln(progress, "e2e: building kubetide with the race detector")
-	build := exec.CommandContext(ctx, "go", "build", "-race", "-o", binary, "./cmd/kubetide")
+	fmt.Fprintln(o.Progress, "e2e: building kubetide", strings.Join(o.BuildFlags, " "))
+	build := exec.CommandContext(ctx, "go", append(append([]string{"build"}, o.BuildFlags...), "-o", binary, "./cmd/kubetide")...)
 	build.Dir = root
 	if out, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("build kubetide: %w\n%s", err, bytes.TrimSpace(out))
@@ -34,9 +45,9 @@ func Install(ctx context.Context, cluster *lab.Lab, progress io.Writer) error {
 	if err := cluster.RegisterImage(ctx, Image, binary); err != nil {
 		return err
 	}
-	fmt.Fprintln(progress, "e2e: installing deploy/kustomize/base")
+	fmt.Fprintln(o.Progress, "e2e: installing", o.Kustomization)
 	for _, args := range [][]string{
-		{"apply", "--server-side", "-k", filepath.Join(root, "deploy", "kustomize", "base")},
+		{"apply", "--server-side", "-k", filepath.Join(root, o.Kustomization)},
 		{"-n", "kubetide-system", "rollout", "status", "deployment/kubetide", "--timeout=180s"},
 		{"wait", "apiservice", "-l", "app.kubernetes.io/name=kubetide", "--for=condition=Available", "--timeout=60s"},
 	} {

@@ -61,7 +61,7 @@ func run(m *testing.M) (int, error) {
 		return 1, err
 	}
 	defer cluster.Stop()
-	if err := Install(ctx, cluster, os.Stderr); err != nil {
+	if err := Install(ctx, cluster, InstallOptions{BuildFlags: []string{"-race"}, Progress: os.Stderr}); err != nil {
 		return 1, err
 	}
 	scheme := apiruntime.NewScheme()

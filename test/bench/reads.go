@@ -1,0 +1,217 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"slices"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
+
+	"github.com/kubetide/kubetide/test/lab"
+)
+
+// reader reads metrics over HTTPS with the token of an account that may.
+type reader struct {
+	token    string
+	direct   *http.Client
+	base     string // of Kubetide's own port
+	through  *http.Client
+	throughs string // of the API server
+}
+
+func newReader(ctx context.Context, cluster *lab.Lab) (*reader, error) {
+	const account = "bench-reader"
+	client := cluster.Client()
+	if _, err := client.CoreV1().ServiceAccounts("default").Create(ctx, &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: account}}, metav1.CreateOptions{}); err != nil {
+		return nil, err
+	}
+	role := &rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: account}, Rules: []rbacv1.PolicyRule{
+		{APIGroups: []string{"custom.metrics.k8s.io", "external.metrics.k8s.io"}, Resources: []string{"*"}, Verbs: []string{"get", "list"}},
+	}}
+	if _, err := client.RbacV1().ClusterRoles().Create(ctx, role, metav1.CreateOptions{}); err != nil {
+		return nil, err
+	}
+	binding := &rbacv1.ClusterRoleBinding{
+		ObjectMeta: metav1.ObjectMeta{Name: account}, RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: account},
+		Subjects: []rbacv1.Subject{{Kind: "ServiceAccount", Namespace: "default", Name: account}},
+	}
+	if _, err := client.RbacV1().ClusterRoleBindings().Create(ctx, binding, metav1.CreateOptions{}); err != nil {
+		return nil, err
+	}
+	config, err := cluster.ConfigFor(ctx, "default", account)
+	if err != nil {
+		return nil, err
+	}
+	pod, err := kubetidePod(ctx, cluster)
+	if err != nil {
+		return nil, err
+	}
+	ca, err := cluster.Kubectl(ctx, "get", "apiservice", "v1beta1.external.metrics.k8s.io", "-o", "jsonpath={.spec.caBundle}")
+	if err != nil {
+		return nil, err
+	}
+	var pem []byte
+	if err := json.Unmarshal([]byte(`"`+ca+`"`), &pem); err != nil {
+		return nil, fmt.Errorf("the CA bundle of the APIService: %w", err)
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(pem)
+	throughTLS, err := rest.TLSConfigFor(config)
+	if err != nil {
+		return nil, err
+	}
+	return &reader{
+		token: config.BearerToken, base: "https://" + net.JoinHostPort(pod.IP, "6443"), throughs: config.Host,
+		direct:  httpClient(&tls.Config{RootCAs: roots, ServerName: "kubetide.kubetide-system.svc"}),
+		through: httpClient(throughTLS),
+	}, nil
+}
+
+func httpClient(config *tls.Config) *http.Client {
+	return &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{TLSClientConfig: config, ForceAttemptHTTP2: true}}
+}
+
+func externalPath(i int) string {
+	return fmt.Sprintf("/apis/external.metrics.k8s.io/v1beta1/namespaces/%s/%s?labelSelector=%s",
+		namespaceOf(i), metricName, url.QueryEscape("hpa="+nameOf(i)+",type=json-path"))
+}
+
+func podsPath(app int) string {
+	return fmt.Sprintf("/apis/custom.metrics.k8s.io/v1beta2/namespaces/%s/pods/*/busy?labelSelector=%s", appsSpace, url.QueryEscape(fmt.Sprintf("app=app-%d", app)))
+}
+
+func (r *reader) get(ctx context.Context, client *http.Client, address string) ([]byte, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	if err != nil {
+		return nil, err
+	}
+	request.Header.Set("Authorization", "Bearer "+r.token)
+	request.Header.Set("Accept", "application/json")
+	response, err := client.Do(request)
+	if err != nil {
+		return nil, err
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err == nil && response.StatusCode != http.StatusOK {
+		err = fmt.Errorf("status %d: %.200s", response.StatusCode, body)
+	}
+	return body, err
+}
+
+// list is what both metrics APIs answer, as far as it is looked at.
+type list struct {
+	Items []struct {
+		Value resource.Quantity `json:"value"`
+	} `json:"items"`
+}
+
+func (r *reader) values(ctx context.Context, client *http.Client, address string) ([]int64, error) {
+	body, err := r.get(ctx, client, address)
+	if err != nil {
+		return nil, err
+	}
+	var l list
+	if err := json.Unmarshal(body, &l); err != nil {
+		return nil, err
+	}
+	var values []int64
+	for _, item := range l.Items {
+		values = append(values, item.Value.Value())
+	}
+	return values, nil
+}
+
+func (r *reader) external(ctx context.Context, i int) (int64, error) {
+	values, err := r.values(ctx, r.direct, r.base+externalPath(i))
+	if err == nil && len(values) != 1 {
+		err = fmt.Errorf("%d values instead of 1", len(values))
+	}
+	if err != nil {
+		return 0, err
+	}
+	return values[0], nil
+}
+
+func (r *reader) pods(ctx context.Context, app int) ([]int64, error) {
+	return r.values(ctx, r.direct, r.base+podsPath(app))
+}
+
+// reads is the load of reads while the collection goes on.
+func (w *workload) reads(ctx context.Context, r *report, reads *reader) error {
+	for _, way := range []struct {
+		name   string
+		rate   int
+		client *http.Client
+		base   string
+	}{
+		{"at Kubetide's own port", w.direct, reads.direct, reads.base},
+		{"through the API server", w.aggregated, reads.through, reads.throughs},
+	} {
+		say("reading %d times a second %s for %s", way.rate, way.name, w.duration)
+		use, err := w.measure()
+		if err != nil {
+			return err
+		}
+		kinds := [2]struct {
+			mu     sync.Mutex
+			took   []time.Duration
+			failed int
+		}{}
+		running, cancel := context.WithTimeout(ctx, w.duration)
+		var requests sync.WaitGroup
+		start := time.Now()
+		for n := 0; running.Err() == nil; n++ {
+			// Each read has its instant, whether the ones before are done or not, and its time counts from there.
+			due := start.Add(time.Duration(n) * time.Second / time.Duration(way.rate))
+			if wait := time.Until(due); wait > 0 {
+				time.Sleep(wait)
+			}
+			requests.Go(func() {
+				path := externalPath((n * 7919) % w.hpas)
+				if n%2 == 1 {
+					path = podsPath(n / 2 % apps)
+				}
+				_, err := reads.get(ctx, way.client, way.base+path)
+				kind := &kinds[n%2]
+				kind.mu.Lock()
+				defer kind.mu.Unlock()
+				if err != nil {
+					kind.failed++
+					return
+				}
+				kind.took = append(kind.took, time.Since(due))
+			})
+		}
+		cancel()
+		requests.Wait()
+		rows, err := use.rows(ctx)
+		if err != nil {
+			return err
+		}
+		all := slices.Concat(kinds[0].took, kinds[1].took)
+		for _, sorted := range [][]time.Duration{kinds[0].took, kinds[1].took, all} {
+			slices.Sort(sorted)
+		}
+		r.table(fmt.Sprintf("Reads %s: %d a second, half External, half of %d pods by selector, beside the collection", way.name, way.rate, podsPerApp), slices.Concat([][2]string{
+			{"all", percentiles(all)},
+			{"External", percentiles(kinds[0].took)},
+			{"pods by selector", percentiles(kinds[1].took)},
+			{"failed", fmt.Sprint(kinds[0].failed + kinds[1].failed)},
+		}, rows)...)
+	}
+	return ctx.Err()
+}
