@@ -5,6 +5,7 @@ package collectors
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sort"
 	"strings"
@@ -61,10 +62,18 @@ type Source interface {
 	Open(q sample.Query) (Collector, error)
 }
 
+// FreeKeys is a Source some of whose keys are chosen by the asker: another setting names them, as kube-metrics-adapter's
+// `query-name` does.
+type FreeKeys interface {
+	// FreeKeys returns the keys that these settings name.
+	FreeKeys(settings sample.Settings) []string
+}
+
 // Collector asks one source one question.
 type Collector interface {
 	// Collect returns one point for Object and External, and one for each pod that answered for Pods and Resource. Where
-	// some pods failed it returns both the other pods' points and the error. It obeys ctx, which has a deadline.
+	// some pods failed it returns both the other pods' points and the error. An error that is a *Warning leaves the points
+	// as they are. It obeys ctx, which has a deadline.
 	Collect(ctx context.Context) ([]sample.Point, error)
 }
 
@@ -80,6 +89,19 @@ type Timed interface {
 type Outlined interface {
 	error
 	Outline() string
+}
+
+// Warning is an error of Collect beside points that are served all the same, because they follow a documented rule that the
+// asker may not have meant. People are told of it once.
+type Warning struct{ Err error }
+
+func (w *Warning) Error() string { return w.Err.Error() }
+func (w *Warning) Unwrap() error { return w.Err }
+
+// IsWarning says whether the points beside the error are complete.
+func IsWarning(err error) bool {
+	w := (*Warning)(nil)
+	return errors.As(err, &w)
 }
 
 // KeyError says which setting is at fault.

@@ -323,13 +323,13 @@ func (p *parser) metric(index int, spec autoscalingv2.MetricSpec) {
 	if !ok {
 		return
 	}
-	p.checkKeys(r, own, name, source)
 	r.Settings = sample.Settings{}
 	if r.Kind != sample.Pods {
 		maps.Copy(r.Settings, fromLabels)
 		delete(r.Settings, keyInterval)
 	}
 	maps.Copy(r.Settings, own.settings)
+	p.checkKeys(r, own, name, source)
 
 	q, err := parse(source, r)
 	if err != nil {
@@ -459,6 +459,9 @@ func (p *parser) common(r *collectors.Request, own *collectorConfig, fail func(s
 // checkKeys names the annotations that the source does not understand. They change nothing, so the metric is collected.
 func (p *parser) checkKeys(r collectors.Request, own *collectorConfig, name string, source collectors.Source) {
 	known := source.Keys()
+	if free, ok := source.(collectors.FreeKeys); ok {
+		known = append(slices.Clone(known), free.FreeKeys(r.Settings)...)
+	}
 	for _, key := range slices.Sorted(maps.Keys(own.settings)) {
 		if slices.ContainsFunc(known, func(pattern string) bool {
 			start, any := strings.CutSuffix(pattern, "*")

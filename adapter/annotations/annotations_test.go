@@ -46,11 +46,17 @@ func (s source) Open(sample.Query) (collectors.Collector, error) { return s, nil
 
 func (s source) Collect(context.Context) ([]sample.Point, error) { return nil, nil }
 
+// legacy has a key that another setting names.
+type legacy struct{ source }
+
+func (legacy) FreeKeys(s sample.Settings) []string { return []string{s["query-name"]} }
+
 func registry() *collectors.Registry {
 	r := collectors.NewRegistry()
 	r.Register(sample.Pods, source{name: "json-path", keys: []string{"json-key", "port"}, need: []string{"port"}}, "json-path")
 	r.Register(sample.External, source{name: "sqs", keys: []string{"queue-name", "region"}, need: []string{"region"}}, "sqs-queue-length")
 	r.Register(sample.External, source{name: "prometheus", keys: []string{"*"}}, "prometheus", "prometheus-query")
+	r.Register(sample.External, legacy{source{name: "influxdb", keys: []string{"query-name"}}}, "flux-query")
 	r.Register(sample.External, source{name: "cron", keys: []string{"start", "start.*"}}, "cron")
 	r.Register(sample.Object, source{name: "schedule"}, "scaling-schedule")
 	r.Register(sample.Object, source{name: "skipper", keys: []string{"backend"}}, "skipper")
@@ -134,6 +140,11 @@ func TestParse(t *testing.T) {
 		"an external metric by its label": {
 			hpa(map[string]string{"metric-config.external.queue.sqs-queue-length/region": "eu"}, externalMetric("queue", sqs)),
 			[]string{`External queue by sqs every 1m0s {type=sqs-queue-length} {"region":"eu","type":"sqs-queue-length"}`}, nil},
+		"a key that a label names is known, others are not": {
+			hpa(map[string]string{"metric-config.external.flux-query.influxdb/depth": "from()", "metric-config.external.flux-query.influxdb/deep": "from()"},
+				externalMetric("flux-query", map[string]string{"query-name": "depth"})),
+			[]string{`External flux-query by influxdb every 1m0s {query-name=depth} {"deep":"from()","depth":"from()","query-name":"depth"}`},
+			[]string{`collector "flux-query" has no setting "deep"; it has: depth, query-name, interval, per-replica`}},
 		"labels are settings, and an annotation wins over a label": {
 			hpa(map[string]string{"metric-config.external.queue.x/region": "eu"}, externalMetric("queue", map[string]string{"type": "sqs-queue-length", "region": "us", "queue-name": "q"})),
 			[]string{`External queue by sqs every 1m0s {queue-name=q,region=us,type=sqs-queue-length} {"queue-name":"q","region":"eu","type":"sqs-queue-length"}`}, nil},

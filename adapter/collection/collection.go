@@ -50,7 +50,7 @@ type Options struct {
 	Scales   collectors.Scales
 	// Insert stores a result; it is false if nobody asks for it any more.
 	Insert func(sample.Result) bool
-	// Report is told the outcome of each collection: nil, a partial failure (points > 0), or why there is no value.
+	// Report is told the outcome of each collection: nil, a partial failure or a warning (points > 0), or why there is no value.
 	// It must not block. May be nil.
 	Report func(q sample.Query, points int, err error)
 	// Clock is the real one if nil.
@@ -293,8 +293,11 @@ func (s *Scheduler) collect(ctx context.Context, p *pool, j *job, started time.T
 		s.finish(p, j, started, took, nil, false)
 		return
 	}
-	s.metrics.observe(j.query.Collector, took, len(points), err, late)
 	reported := err
+	if len(points) > 0 && collectors.IsWarning(err) {
+		err = nil
+	}
+	s.metrics.observe(j.query.Collector, took, len(points), err, late)
 	if s.Insert(sample.Result{Query: j.query, Taken: started, Points: points, Err: err}) {
 		s.report(j.query, len(points), reported)
 	}

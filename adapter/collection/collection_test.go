@@ -475,20 +475,33 @@ func TestPerReplica(t *testing.T) {
 	}{
 		"the value is divided by the replicas":  {fixedScale{replicas: 5}, 200_000, ""},
 		"no replicas make no value, and say so": {fixedScale{replicas: 0}, 0, "Deployment.apps/cart has no replicas to divide by"},
+		"a warning stays beside the quotient":   {fixedScale{replicas: 10}, 100_000, ""},
 		"an unknown target makes no value":      {fixedScale{err: errors.New("not found")}, 0, "per-replica: not found"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
+			var warning error
+			if strings.Contains(name, "warning") {
+				warning = &collectors.Warning{Err: errors.New("several series")}
+			}
 			b := newBench(t, &source{collect: func(context.Context, sample.Query) ([]sample.Point, error) {
-				return []sample.Point{{Milli: 1_000_000}}, nil
+				return []sample.Point{{Milli: 1_000_000}}, warning
 			}}, func(o *Options) { o.Scales = tt.scale })
 			q := query("m", time.Minute)
 			q.PerReplica, q.Target = true, sample.ObjectRef{Group: "apps", Kind: "Deployment", Name: "cart"}
 			b.want(q)
 			until(t, "a result", func() bool { return b.count() == 1 })
+			until(t, "the report", func() bool {
+				b.mu.Lock()
+				defer b.mu.Unlock()
+				return len(b.reports) == 1
+			})
 			b.mu.Lock()
 			defer b.mu.Unlock()
 			r := b.results[0]
+			if warning != nil && b.reports[0] != "m 1 several series" {
+				t.Errorf("reported: %s", b.reports[0])
+			}
 			if tt.err != "" {
 				if r.Err == nil || !strings.Contains(r.Err.Error(), tt.err) || len(r.Points) > 0 {
 					t.Errorf("%v, %v; want %q", r.Points, r.Err, tt.err)

@@ -34,9 +34,9 @@ type dividedTimed struct {
 func (d *dividedTimed) NextChange(now time.Time) time.Time { return d.timed.NextChange(now) }
 
 func (d *divided) Collect(ctx context.Context) ([]sample.Point, error) {
-	points, err := d.Collector.Collect(ctx)
-	if err != nil {
-		return nil, err
+	points, warning := d.Collector.Collect(ctx)
+	if warning != nil && !collectors.IsWarning(warning) {
+		return nil, warning
 	}
 	scale, err := d.scales.Scale(ctx, d.query.Namespace, d.query.Target)
 	if err != nil {
@@ -48,5 +48,5 @@ func (d *divided) Collect(ctx context.Context) ([]sample.Point, error) {
 	for i := range points {
 		points[i].Milli /= int64(scale.StatusReplicas)
 	}
-	return points, nil
+	return points, warning
 }

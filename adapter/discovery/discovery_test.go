@@ -278,6 +278,7 @@ func TestFailuresOfCollection(t *testing.T) {
 		want   string // the start of the one Event
 	}
 	failed := "Warning MetricCollectionFailed HPA shop/cart: External metric \"m\" "
+	several, warned := &collectors.Warning{Err: errors.New("several series")}, "Warning MetricCollectionWarning HPA shop/cart: External metric \"m\" (collector \"static\"): several series"
 	recovered := "Normal MetricCollectionRecovered HPA shop/cart: External metric \"m\" is collected again"
 	tests := map[string][]step{
 		"a value is nothing to tell": {{0, 1, nil, ""}, {time.Minute, 1, nil, ""}},
@@ -295,6 +296,8 @@ func TestFailuresOfCollection(t *testing.T) {
 			{30 * time.Second, 0, sample.NoData("2 not Ready"), failed + `has no value (collector "static"): 2 not Ready`}, {time.Minute, 0, sample.NoData("1 terminating, 1 not Ready"), ""}, {time.Minute, 1, nil, recovered}},
 		"each time without data begins anew":                      {{0, 0, sample.ErrNoData, ""}, {29 * time.Second, 1, nil, ""}, {time.Second, 0, sample.ErrNoData, ""}, {29 * time.Second, 0, sample.ErrNoData, ""}, {time.Second, 0, sample.ErrNoData, failed}},
 		"a failure is told at once, also while there are no data": {{0, 0, sample.ErrNoData, ""}, {time.Second, 0, refused, failed}},
+		"a warning beside a value is told once, and has no end":   {{0, 1, several, warned}, {time.Minute, 1, several, ""}, {time.Minute, 1, nil, ""}, {time.Hour, 1, several, ""}},
+		"a warning ends a failure":                                {{0, 0, refused, failed}, {time.Minute, 1, several, recovered + "\n" + warned}, {time.Minute, 0, refused, ""}},
 		"which pods they are is no other cause":                   {{0, 0, podsFailed("pod a"), failed}, {time.Minute, 0, podsFailed("pod b, c"), ""}},
 	}
 	for name, steps := range tests {

@@ -28,6 +28,8 @@ const (
 	ReasonConflict = "MetricConflict"
 	// ReasonFailed is for a metric that cannot be collected.
 	ReasonFailed = "MetricCollectionFailed"
+	// ReasonWarned is for a metric whose value is served but may not be what was meant.
+	ReasonWarned = "MetricCollectionWarning"
 	// ReasonRecovered ends ReasonFailed.
 	ReasonRecovered = "MetricCollectionRecovered"
 )
@@ -48,6 +50,7 @@ type topic struct {
 	since   time.Time            // since when something is missing
 	told    bool                 // a failure was told, and no recovery since
 	causes  map[string]time.Time // by their outline, when they were told
+	warned  map[string]bool      // by their outline, the warnings that were told
 }
 
 // subject is what an Event is about; a newer Event about it replaces one that could not be told yet.
@@ -116,17 +119,24 @@ func (d *Discovery) Report(q sample.Query, points int, err error) {
 	}
 	for _, c := range d.claims[series] {
 		t := c.object.topics[series]
-		if err == nil {
+		warning := points > 0 && collectors.IsWarning(err)
+		if err == nil || warning {
 			if t != nil {
 				d.recovered(c.object, series, t)
 			}
-			continue
+			if !warning {
+				continue
+			}
 		}
 		if t == nil {
-			t = &topic{since: d.Clock.Now(), causes: map[string]time.Time{}}
+			t = &topic{causes: map[string]time.Time{}, warned: map[string]bool{}}
 			c.object.topics[series] = t
 		}
-		d.failed(c.object, q, t, points, err)
+		if warning {
+			d.warn(c.object, q, t, err)
+		} else {
+			d.failed(c.object, q, t, points, err)
+		}
 	}
 }
 
@@ -160,6 +170,17 @@ func (d *Discovery) failed(o *object, q sample.Query, t *topic, points int, err 
 	}
 	d.tell(event{subject{o, q.Series(), "collection"}, corev1.EventTypeWarning, ReasonFailed,
 		fmt.Sprintf("HPA %s: %s metric %q %s (collector %q): %v", o.key, q.Kind, q.Metric, what, q.Collector, err)})
+}
+
+// warn tells a warning once for as long as the HPA asks the same.
+func (d *Discovery) warn(o *object, q sample.Query, t *topic, err error) {
+	cause := outline(err)
+	if t.warned[cause] || len(t.warned) >= maxCauses {
+		return
+	}
+	t.warned[cause] = true
+	d.tell(event{subject{o, q.Series(), "warning"}, corev1.EventTypeWarning, ReasonWarned,
+		fmt.Sprintf("HPA %s: %s metric %q (collector %q): %v", o.key, q.Kind, q.Metric, q.Collector, err)})
 }
 
 func (d *Discovery) recovered(o *object, series sample.Series, t *topic) {
