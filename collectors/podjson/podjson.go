@@ -346,6 +346,7 @@ func (c *collector) ask(ctx context.Context, pod *corev1.Pod, before outcome) (m
 	defer done()
 	began := s.clock.Now()
 	body, err := s.client.Get(ctx, outbound.Request{
+		Namespace: c.query.Namespace, Collector: Name, Pod: true,
 		URL: &url.URL{
 			Scheme: c.config.scheme, Host: net.JoinHostPort(pod.Status.PodIP, c.config.port),
 			Path: c.config.path, RawQuery: c.config.query,

@@ -1,13 +1,15 @@
-// Package outbound is the HTTP client for everything that tenants point Kubetide at. It gets small documents within a
-// deadline and bounds whatever the other side may do: it follows no redirect, accepts no compression, reads no more than a
-// limit, and connects only to addresses that its policy allows, checked after the name was resolved. It sends no
-// credentials and knows nothing of proxies.
+// Package outbound is the HTTP client for everything outside of the cluster's API that Kubetide asks. It bounds whatever
+// the other side may do: it follows no redirect, accepts no compression, reads no more than a limit within a deadline, and
+// connects only to addresses that its policy allows, checked after the name was resolved. It bounds what is asked on behalf
+// of one namespace, and sends credentials only to the host that they are for. It knows nothing of proxies, of HTTP/2, and of
+// where settings and credentials come from.
 package outbound
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -15,53 +17,72 @@ import (
 	"net/netip"
 	"net/url"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
+
+	"k8s.io/utils/lru"
 )
 
 // Options bound a Client. The zero value of a field is its default.
 type Options struct {
-	// MaxBody is the size of an answer in bytes; default 1 MiB.
+	// Policy says which addresses may be connected to; default DenyInternal.
+	Policy Policy
+	// Hosts and Ports are those that requests may name; default all. Requests to pods need not keep to them.
+	Hosts Hosts
+	Ports Ports
+	// Budget is what each namespace has.
+	Budget Budget
+	// MaxBody is the size of an answer in bytes; default 1 MiB, and 16 MiB for Stream.
 	MaxBody int64
 	// Timeout bounds each whole request, whatever the request itself says; default 1 m.
 	Timeout time.Duration
-	// MaxConnsPerHost bounds the connections to one address and port, further requests wait for one; default 4.
-	MaxConnsPerHost int
-	// Policy says which addresses may be connected to; default DenyInternal.
-	Policy Policy
 	// TLS is used for https; the default verifies with the system's authorities.
 	TLS *tls.Config
+	// Metrics count the requests; default none.
+	Metrics *Metrics
+	// Resolver finds names' addresses; default the system's.
+	Resolver *net.Resolver
 }
 
 // Client may be used by several goroutines at once. One is enough for a process: connections are shared.
 type Client struct {
-	http    http.Client
-	maxBody int64
-	timeout time.Duration
+	shared *shared
+	http   *http.Transport
+	host   string // the only one that may be asked; empty: all
+}
+
+// shared is what a client and those made from it have in common.
+type shared struct {
+	Options
+	budgets *budgets
+	dialer  *net.Dialer
+
+	mu       sync.Mutex // so that one variant is made once
+	variants *lru.Cache
 }
 
 const (
-	maxHeader    = 64 << 10
-	maxIdle      = 512
-	idleTimeout  = 90 * time.Second
-	tlsHandshake = 10 * time.Second
+	defaultMaxBody   = 1 << 20
+	defaultMaxStream = 16 << 20
+	maxHeader        = 64 << 10
+	maxIdle          = 512
+	maxIdlePerHost   = 4
+	idleTimeout      = 90 * time.Second
+	tlsHandshake     = 10 * time.Second
 )
 
 // New returns a client.
 func New(o Options) *Client {
-	if o.MaxBody == 0 {
-		o.MaxBody = 1 << 20
-	}
 	if o.Timeout == 0 {
 		o.Timeout = time.Minute
-	}
-	if o.MaxConnsPerHost == 0 {
-		o.MaxConnsPerHost = 4
 	}
 	if o.Policy == nil {
 		o.Policy = DenyInternal
 	}
-	dialer := &net.Dialer{
+	s := &shared{Options: o, budgets: newBudgets(o.Budget), variants: newVariants()}
+	s.dialer = &net.Dialer{
+		Resolver: o.Resolver,
 		// The address here is the resolved one that the connection goes to, so that a name which resolves differently the
 		// second time changes nothing.
 		ControlContext: func(_ context.Context, _, address string, _ syscall.RawConn) error {
@@ -72,37 +93,198 @@ func New(o Options) *Client {
 			return o.Policy(a)
 		},
 	}
-	return &Client{
-		maxBody: o.MaxBody,
-		timeout: o.Timeout,
-		http: http.Client{
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-			Transport: &http.Transport{
-				DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
-					ctx, cancel := context.WithTimeout(ctx, connectTimeout(ctx, o.Timeout))
-					defer cancel()
-					return dialer.DialContext(ctx, network, address)
-				},
-				MaxResponseHeaderBytes: maxHeader,
-				MaxConnsPerHost:        o.MaxConnsPerHost,
-				MaxIdleConns:           maxIdle,
-				MaxIdleConnsPerHost:    1,
-				IdleConnTimeout:        idleTimeout,
-				ResponseHeaderTimeout:  o.Timeout,
-				TLSHandshakeTimeout:    tlsHandshake,
-				TLSClientConfig:        o.TLS,
-			},
-		},
-	}
+	return s.client(o.TLS)
 }
 
-// Request is one GET.
+func (s *shared) client(config *tls.Config) *Client {
+	return &Client{shared: s, http: &http.Transport{
+		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+			ctx, cancel := context.WithTimeout(ctx, connectTimeout(ctx, s.Timeout))
+			defer cancel()
+			return s.dialer.DialContext(ctx, network, address)
+		},
+		MaxResponseHeaderBytes: maxHeader,
+		MaxIdleConns:           maxIdle,
+		MaxIdleConnsPerHost:    maxIdlePerHost,
+		IdleConnTimeout:        idleTimeout,
+		TLSHandshakeTimeout:    tlsHandshake,
+		TLSClientConfig:        config,
+	}}
+}
+
+// WithTLS returns a client with its own connections and the same policy, budget and bounds.
+func (c *Client) WithTLS(config *tls.Config) *Client {
+	v := c.shared.client(config)
+	v.host = c.host
+	return v
+}
+
+// Close closes the connections that are not in use, also those of clients that WithSecret made.
+func (c *Client) Close() {
+	c.http.CloseIdleConnections()
+	c.shared.variants.Clear()
+}
+
+// Request is one question.
 type Request struct {
-	URL *url.URL
+	// Namespace is that of the tenant on whose behalf is asked, and whose budget pays.
+	Namespace string
+	// Collector is for the client's metrics.
+	Collector string
+	// Pod says that the URL leads to a pod of the namespace itself, so that Hosts and Ports do not matter.
+	Pod bool
+	// Method is GET if empty.
+	Method string
+	URL    *url.URL
+	// Header is added to the client's own.
+	Header http.Header
+	Body   []byte
+	// Credentials are nil where there are none.
+	Credentials *Credentials
 	// Timeout bounds the whole request, the answer's body included. 0, or more than the client's: the client's.
 	Timeout time.Duration
 	// ConnectTimeout bounds making the connection, if one has to be made. 0, or more than the client's: the client's.
 	ConnectTimeout time.Duration
+	// MaxBody is the size of the answer in bytes. 0: the client's.
+	MaxBody int64
+}
+
+// Response is an answer of any status but a redirect's.
+type Response struct {
+	Status int
+	Header http.Header
+	Body   []byte
+}
+
+// Get returns the body of the answer, which has status 200. Errors do not contain the URL's query, which may hold a secret,
+// nor anything of the body.
+func (c *Client) Get(ctx context.Context, r Request) ([]byte, error) {
+	response, err := c.ask(ctx, r, true, defaultMaxBody)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = response.answer.Close() }()
+	return response.answer.all()
+}
+
+// Do is Get for answers of any status.
+func (c *Client) Do(ctx context.Context, r Request) (*Response, error) {
+	response, err := c.ask(ctx, r, false, defaultMaxBody)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = response.answer.Close() }()
+	body, err := response.answer.all()
+	if err != nil {
+		return nil, err
+	}
+	return &Response{Status: response.StatusCode, Header: response.Header, Body: body}, nil
+}
+
+// Stream is Get for an answer of up to 16 MiB that read takes as it comes. read need not take all. Where the answer breaks
+// off, the error is the reason for that, whatever read makes of it.
+func (c *Client) Stream(ctx context.Context, r Request, read func(io.Reader) error) error {
+	response, err := c.ask(ctx, r, true, defaultMaxStream)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = response.answer.Close() }()
+	err = read(response.answer)
+	return cmp.Or(response.answer.failure(), err)
+}
+
+// RoundTripper is the client for libraries. Answers of any status but a redirect's are returned; their bodies are bounded and
+// must be closed.
+func (c *Client) RoundTripper(namespace, collector string, credentials *Credentials) http.RoundTripper {
+	return roundTripper{c, exchange{namespace: namespace, collector: collector, credentials: credentials, limit: defaultMaxBody}}
+}
+
+type roundTripper struct {
+	client   *Client
+	exchange exchange
+}
+
+func (t roundTripper) RoundTrip(r *http.Request) (*http.Response, error) {
+	response, err := t.client.send(r.Context(), r, t.exchange)
+	if err != nil {
+		if r.Body != nil {
+			_ = r.Body.Close() // a RoundTripper has to, and what is refused never reached the one below
+		}
+		return nil, err
+	}
+	response.Response.Body = response.answer
+	return response.Response, nil
+}
+
+func (c *Client) ask(ctx context.Context, r Request, only200 bool, limit int64) (*response, error) {
+	method := r.Method
+	if method == "" {
+		method = http.MethodGet
+	}
+	request, err := http.NewRequest(method, "", bytes.NewReader(r.Body))
+	if err != nil {
+		return nil, err
+	}
+	request.URL = r.URL
+	request.Header.Set("Accept", "application/json")
+	for name, values := range r.Header {
+		request.Header[http.CanonicalHeaderKey(name)] = values
+	}
+	if r.MaxBody > 0 {
+		limit = r.MaxBody
+	} else if c.shared.MaxBody > 0 {
+		limit = c.shared.MaxBody
+	}
+	return c.send(ctx, request, exchange{
+		namespace: r.Namespace, collector: r.Collector, pod: r.Pod, credentials: r.Credentials,
+		timeout: r.Timeout, connectTimeout: r.ConnectTimeout, limit: limit, only200: only200,
+	})
+}
+
+// exchange is what send needs to know besides the request.
+type exchange struct {
+	namespace, collector    string
+	pod                     bool
+	credentials             *Credentials
+	timeout, connectTimeout time.Duration
+	limit                   int64
+	only200                 bool
+}
+
+// Check says whether a request to the URL would be refused for what it is, without asking anybody. Where its name leads
+// shows only when it is resolved.
+func (c *Client) Check(u *url.URL) error {
+	_, err := c.check(u, exchange{})
+	return err
+}
+
+func (c *Client) check(u *url.URL, x exchange) (endpoint, error) {
+	e, err := endpointOf(u)
+	if err != nil {
+		return e, err
+	}
+	if !x.pod && !c.shared.Hosts.allow(e.host) {
+		return e, &DeniedError{What: fmt.Sprintf("the host %.253q", e.host), Why: "it is not among the hosts that may be asked", Allow: "--outbound-hosts names them"}
+	}
+	if !x.pod && !c.shared.Ports.allow(e.port) {
+		return e, &DeniedError{What: fmt.Sprintf("the port %d", e.port), Why: "it is not among the ports that may be asked", Allow: "--outbound-ports names them"}
+	}
+	if e.address.IsValid() {
+		if err := c.shared.Policy(netip.AddrPortFrom(e.address, e.port)); err != nil {
+			return e, err
+		}
+	}
+	if c.host != "" {
+		if err := boundTo(c.host, e); err != nil {
+			return e, err
+		}
+	}
+	if x.credentials != nil {
+		if err := boundTo(x.credentials.Host, e); err != nil {
+			return e, err
+		}
+	}
+	return e, nil
 }
 
 type connectTimeoutKey struct{}
@@ -114,98 +296,140 @@ func connectTimeout(ctx context.Context, limit time.Duration) time.Duration {
 	return limit
 }
 
-// Get returns the body of the answer, which has status 200. Errors do not contain the URL's query, which may hold a secret,
-// nor anything of the body.
-func (c *Client) Get(ctx context.Context, r Request) ([]byte, error) {
-	if r.URL.Scheme != "http" && r.URL.Scheme != "https" {
-		return nil, fmt.Errorf("the scheme %.20q is not http or https", r.URL.Scheme)
+// send does everything but read the answer. The response must be closed: that ends the request's time and gives back its
+// place.
+func (c *Client) send(ctx context.Context, r *http.Request, x exchange) (*response, error) {
+	s := c.shared
+	e, err := c.check(r.URL, x)
+	if err != nil {
+		s.Metrics.refused(x.collector, err)
+		return nil, err
 	}
-	timeout := c.timeout
-	if r.Timeout > 0 {
-		timeout = min(timeout, r.Timeout)
+	timeout := s.Timeout
+	if x.timeout > 0 {
+		timeout = min(timeout, x.timeout)
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, timeout, timeoutError(timeout))
-	defer cancel()
-	request, err := http.NewRequestWithContext(context.WithValue(ctx, connectTimeoutKey{}, r.ConnectTimeout), http.MethodGet, r.URL.String(), nil)
+	leave, err := s.budgets.enter(ctx, x.namespace, e.String())
 	if err != nil {
-		return nil, withoutURL(err)
+		cancel()
+		s.Metrics.refused(x.collector, err)
+		return nil, err
 	}
-	request.Header.Set("Accept", "application/json")
-	request.Header.Set("Accept-Encoding", "identity") // said by us, it also keeps the transport from inflating what comes
-	request.Header.Set("User-Agent", "kubetide")
-	response, err := c.http.Do(request)
+	began := time.Now()
+	s.Metrics.sent()
+	end := func(result string) {
+		cancel()
+		leave()
+		s.Metrics.ended(x.collector, result, time.Since(began))
+	}
+	r = r.Clone(context.WithValue(ctx, connectTimeoutKey{}, x.connectTimeout))
+	r.Host = ""
+	if r.Header == nil {
+		r.Header = http.Header{}
+	}
+	r.Header.Set("Accept-Encoding", "identity") // said by us, it also keeps the transport from inflating what comes
+	r.Header.Set("User-Agent", "kubetide")
+	if x.credentials != nil {
+		x.credentials.set(r.Header)
+	}
+	raw, err := c.http.RoundTrip(r)
 	if err != nil {
-		return nil, cause(ctx, withoutURL(err))
+		err = plain(ctx, err)
+		end(Kind(err))
+		return nil, err
 	}
-	defer func() { _ = response.Body.Close() }() // closing before the end drops the connection, with all that is still to come
-	if response.StatusCode >= 300 && response.StatusCode < 400 {
-		return nil, fmt.Errorf("status %d redirects to %s, and redirects are not followed", response.StatusCode, locationHost(response))
+	switch encoding := raw.Header.Get("Content-Encoding"); {
+	case redirects(raw.StatusCode), x.only200 && raw.StatusCode != http.StatusOK:
+		err = statusError(raw)
+	case encoding != "" && !strings.EqualFold(encoding, "identity"):
+		err = &BrokenError{fmt.Errorf("the answer has the content encoding %.20q, but only identity was accepted", encoding)}
+	case raw.ContentLength > x.limit && r.Method != http.MethodHead:
+		err = &TooLargeError{x.limit}
 	}
-	if response.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("status %d, not 200", response.StatusCode)
+	if err != nil {
+		_ = raw.Body.Close() // closing before the end drops the connection, with all that is still to come
+		end(Kind(err))
+		return nil, err
 	}
-	if e := response.Header.Get("Content-Encoding"); e != "" && !strings.EqualFold(e, "identity") {
-		return nil, fmt.Errorf("the answer has the content encoding %.20q, but only identity was accepted", e)
-	}
-	body, err := read(response, c.maxBody)
-	return body, cause(ctx, err)
+	return &response{Response: raw, answer: &answer{ctx: ctx, body: raw.Body, status: raw.StatusCode, limit: x.limit, left: x.limit, end: end}}, nil
 }
 
-// read takes at most limit bytes. It grows its memory with what arrives, never beyond the limit.
-func read(response *http.Response, limit int64) ([]byte, error) {
-	tooLarge := fmt.Errorf("the answer is larger than %d bytes", limit)
-	if response.ContentLength > limit {
-		return nil, tooLarge
-	}
-	for body := make([]byte, 0, min(4096, limit+1)); ; {
+type response struct {
+	*http.Response
+	answer *answer
+}
+
+// all reads to the end. It grows its memory with what arrives, never beyond the limit.
+func (a *answer) all() ([]byte, error) {
+	for body := make([]byte, 0, min(4096, a.limit+1)); ; {
 		if len(body) == cap(body) {
-			body = append(make([]byte, 0, min(2*int64(cap(body)), limit+1)), body...)
+			body = append(make([]byte, 0, min(2*int64(cap(body)), a.limit+1)), body...)
 		}
-		n, err := response.Body.Read(body[len(body):cap(body)])
+		n, err := a.Read(body[len(body):cap(body)])
 		body = body[:len(body)+n]
 		switch {
-		case int64(len(body)) > limit:
-			return nil, tooLarge
 		case err == io.EOF:
 			return body, nil
 		case err != nil:
-			return nil, fmt.Errorf("reading the answer: %w", err)
+			return nil, err
 		}
 	}
 }
 
-// Close closes the connections that are not in use.
-func (c *Client) Close() { c.http.CloseIdleConnections() }
+// answer is the bounded body of a response.
+type answer struct {
+	ctx    context.Context
+	body   io.ReadCloser
+	status int
+	limit  int64
+	left   int64 // how much may still come
+	end    func(result string)
+	once   sync.Once
 
-// withoutURL takes away what net/http puts before an error.
-func withoutURL(err error) error {
-	var u *url.Error
-	if errors.As(err, &u) {
-		return u.Err
-	}
-	return err
+	mu  sync.Mutex // protects err: libraries close while they read
+	err error      // why no more can be read
 }
 
-// cause names the timeout where it was the request's own.
-func cause(ctx context.Context, err error) error {
-	if c := context.Cause(ctx); errors.Is(err, context.DeadlineExceeded) && c != nil {
-		return c
-	}
-	return err
+func (a *answer) failure() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.err
 }
 
-// timeoutError says that the request's own time was over.
-type timeoutError time.Duration
-
-func (e timeoutError) Error() string { return "no complete answer within " + time.Duration(e).String() }
-
-// Timeout tells it apart as net.Error does.
-func (e timeoutError) Timeout() bool { return true }
-
-func locationHost(r *http.Response) string {
-	location, err := r.Location()
-	if err != nil {
-		return "an unreadable location"
+// Read implements io.Reader.
+func (a *answer) Read(p []byte) (int, error) {
+	if err := a.failure(); err != nil {
+		return 0, err
 	}
-	return fmt.Sprintf("host %.100q", location.Host)
+	if int64(len(p)) > a.left+1 { // one more, to see that there is more
+		p = p[:a.left+1]
+	}
+	n, err := a.body.Read(p)
+	switch {
+	case int64(n) > a.left:
+		n, err = int(a.left), &TooLargeError{a.limit}
+	case err != nil && err != io.EOF:
+		err = plain(a.ctx, fmt.Errorf("reading the answer: %w", err))
+	}
+	a.left -= int64(n)
+	if err != nil && err != io.EOF {
+		a.mu.Lock()
+		a.err = err
+		a.mu.Unlock()
+	}
+	return n, err
+}
+
+// Close implements io.Closer.
+func (a *answer) Close() error {
+	a.once.Do(func() {
+		_ = a.body.Close()
+		result := Kind(a.failure())
+		if result == "ok" && a.status >= http.StatusBadRequest {
+			result = "status"
+		}
+		a.end(result)
+	})
+	return nil
 }

@@ -224,7 +224,8 @@ func TestConnectingHasItsOwnTimeout(t *testing.T) {
 	defer func() { _ = l.Close() }()
 	slow := make(chan struct{}) // connecting takes until it is closed, long after the timeout
 	c := client(t, Options{Policy: func(netip.AddrPort) error { <-slow; return nil }})
-	u := &url.URL{Scheme: "http", Host: l.Addr().String()}
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	u := &url.URL{Scheme: "http", Host: net.JoinHostPort("localhost", port)} // a name: an address is looked at before
 	time.AfterFunc(100*time.Millisecond, func() { close(slow) })
 	_, err = c.Get(context.Background(), Request{URL: u, Timeout: 30 * time.Second, ConnectTimeout: time.Millisecond})
 	if err == nil || !strings.Contains(err.Error(), "timeout") {
@@ -239,7 +240,7 @@ func TestConnectionsToOneHostAreBounded(t *testing.T) {
 		arrived <- struct{}{}
 		<-done
 	})
-	c := client(t, Options{Policy: anywhere, MaxConnsPerHost: limit})
+	c := client(t, Options{Policy: anywhere, Budget: Budget{PerHost: limit}})
 	ctx, cancel := context.WithCancel(context.Background())
 	var all sync.WaitGroup
 	for range limit {
