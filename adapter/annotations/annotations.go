@@ -9,11 +9,14 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
 
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -27,11 +30,15 @@ const (
 
 	keyInterval   = "interval"
 	keyPerReplica = "per-replica"
+	keyHold       = "fallback-hold"
+	keyValue      = "fallback-value"
 
 	// MinInterval is the shortest interval that an annotation may ask for.
 	MinInterval = time.Second
 	// MaxInterval is the longest one.
 	MaxInterval = 24 * time.Hour
+	// MaxHold is the longest time for which a last known value can be served.
+	MaxHold = 7 * 24 * time.Hour
 
 	maxMetrics     = 64
 	maxAnnotations = 512
@@ -319,14 +326,16 @@ func (p *parser) metric(index int, spec autoscalingv2.MetricSpec) {
 		fail(own.annotation(""), true, "%v", err)
 		return
 	}
-	perReplica, ok := p.common(&r, own, fail)
+	perReplica, fallback, ok := p.common(&r, own, fail)
 	if !ok {
 		return
 	}
 	r.Settings = sample.Settings{}
 	if r.Kind != sample.Pods {
 		maps.Copy(r.Settings, fromLabels)
-		delete(r.Settings, keyInterval)
+		for _, key := range commonKeys {
+			delete(r.Settings, key)
+		}
 	}
 	maps.Copy(r.Settings, own.settings)
 	p.checkKeys(r, own, name, source)
@@ -349,6 +358,7 @@ func (p *parser) metric(index int, spec autoscalingv2.MetricSpec) {
 	if perReplica {
 		q.PerReplica, q.Target = true, r.Target
 	}
+	q.Fallback = fallback
 	p.out.Metrics = append(p.out.Metrics, Metric{Index: index, Query: q})
 }
 
@@ -420,40 +430,85 @@ func (p *parser) choose(r collectors.Request, fromLabels labels.Set, c *config) 
 	return name, own, source, err
 }
 
-// common reads the keys that all collectors have.
-func (p *parser) common(r *collectors.Request, own *collectorConfig, fail func(string, bool, string, ...any)) (perReplica, ok bool) {
+// commonKeys are the settings that all collectors have. They are read from annotations only, never from labels.
+var commonKeys = []string{keyInterval, keyPerReplica, keyHold, keyValue}
+
+// common reads commonKeys and takes them from the settings.
+func (p *parser) common(r *collectors.Request, own *collectorConfig, fail func(string, bool, string, ...any)) (perReplica bool, fallback sample.Fallback, ok bool) {
 	r.Interval = p.options.DefaultInterval
 	settings := maps.Clone(own.settings)
-	if text, set := settings[keyInterval]; set {
-		interval, err := time.ParseDuration(strings.TrimSpace(text))
-		switch {
-		case err != nil:
-			fail(own.annotation(keyInterval), false, "%q is not a duration such as 30s or 1m", text)
-			return false, false
-		case interval < MinInterval || interval > MaxInterval:
-			fail(own.annotation(keyInterval), false, "%s is not between %s and %s", interval, MinInterval, MaxInterval)
-			return false, false
-		case p.options.MaxAge > 0 && interval > p.options.MaxAge:
-			p.problem(Problem{Metric: r.Metric, Key: own.annotation(keyInterval),
-				Message: fmt.Sprintf("is %s, but a value is served for %s only, so there is none for the rest of the interval", interval, p.options.MaxAge)})
+	for _, key := range commonKeys {
+		text, set := settings[key]
+		if !set {
+			continue
 		}
-		r.Interval = interval
-		delete(settings, keyInterval)
-	}
-	if text, set := settings[keyPerReplica]; set {
-		// kube-metrics-adapter divides whatever the value is; here "false" means false.
-		perReplica = text != "false"
-		if text != "true" && text != "false" {
-			p.problem(Problem{Metric: r.Metric, Key: own.annotation(keyPerReplica), Message: fmt.Sprintf(`%q counts as "true"; write "true" or "false"`, text)})
+		delete(settings, key)
+		if r.Kind == sample.Pods && key != keyInterval && text != "false" {
+			p.problem(Problem{Metric: r.Metric, Key: own.annotation(key), Message: "has no meaning for a metric of type Pods, whose values are the pods' own"})
+			continue
 		}
-		if perReplica && r.Kind == sample.Pods {
-			p.problem(Problem{Metric: r.Metric, Key: own.annotation(keyPerReplica), Message: "has no meaning for a metric of type Pods, whose values are the pods' own"})
-			perReplica = false
+		switch key {
+		case keyInterval:
+			interval, err := time.ParseDuration(strings.TrimSpace(text))
+			switch {
+			case err != nil:
+				fail(own.annotation(key), false, "%q is not a duration such as 30s or 1m", text)
+				return false, fallback, false
+			case interval < MinInterval || interval > MaxInterval:
+				fail(own.annotation(key), false, "%s is not between %s and %s", interval, MinInterval, MaxInterval)
+				return false, fallback, false
+			case p.options.MaxAge > 0 && interval > p.options.MaxAge:
+				p.problem(Problem{Metric: r.Metric, Key: own.annotation(key),
+					Message: fmt.Sprintf("is %s, but a value is served for %s only, so there is none for the rest of the interval", interval, p.options.MaxAge)})
+			}
+			r.Interval = interval
+		case keyPerReplica:
+			// kube-metrics-adapter divides whatever the value is; here "false" means false.
+			perReplica = text != "false"
+			if text != "true" && text != "false" {
+				p.problem(Problem{Metric: r.Metric, Key: own.annotation(key), Message: fmt.Sprintf(`%q counts as "true"; write "true" or "false"`, text)})
+			}
+		case keyHold:
+			hold, err := time.ParseDuration(strings.TrimSpace(text))
+			switch {
+			case err != nil:
+				fail(own.annotation(key), false, "%q is not a duration such as 10m or 2h", text)
+				return false, fallback, false
+			case hold < 0 || hold > MaxHold:
+				fail(own.annotation(key), false, "%s is not between 0s and %s", hold, MaxHold)
+				return false, fallback, false
+			}
+			fallback.Hold = hold
+		case keyValue:
+			value, err := fixed(text)
+			if err != nil {
+				fail(own.annotation(key), false, "%v", err)
+				return false, fallback, false
+			}
+			fallback.Fixed, fallback.Milli = true, value
 		}
-		delete(settings, keyPerReplica)
 	}
 	own.settings = settings
-	return perReplica, true
+	return perReplica, fallback, true
+}
+
+// quantityForm is a quantity without a decimal exponent, which would be a number of any length.
+var quantityForm = regexp.MustCompile(`^-?([0-9]{1,30}(\.[0-9]{0,30})?|\.[0-9]{1,30})([numkMGTPE]|[KMGTPE]i)?$`)
+
+// fixed reads a fallback value in thousandths.
+func fixed(text string) (int64, error) {
+	text = strings.TrimSpace(text)
+	if !quantityForm.MatchString(text) {
+		return 0, fmt.Errorf("%.100q is not a number such as 50, 0.5 or 2k", text)
+	}
+	quantity, err := resource.ParseQuantity(text)
+	if err != nil {
+		return 0, fmt.Errorf("%.100q: %w", text, err)
+	}
+	if quantity.Sign() < 0 || quantity.CmpInt64(math.MaxInt64/1000) > 0 {
+		return 0, fmt.Errorf("%.100q is not between 0 and %d", text, math.MaxInt64/1000)
+	}
+	return quantity.MilliValue(), nil
 }
 
 // checkKeys names the annotations that the source does not understand. They change nothing, so the metric is collected.
@@ -470,7 +525,7 @@ func (p *parser) checkKeys(r collectors.Request, own *collectorConfig, name stri
 			continue
 		}
 		p.problem(Problem{Metric: r.Metric, Key: own.annotation(key), Message: fmt.Sprintf("collector %q has no setting %q; it has: %s",
-			name, key, strings.Join(append(slices.Sorted(slices.Values(known)), keyInterval, keyPerReplica), ", "))})
+			name, key, strings.Join(append(slices.Sorted(slices.Values(known)), commonKeys...), ", "))})
 	}
 }
 

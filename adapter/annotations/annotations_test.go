@@ -111,6 +111,12 @@ func show(q sample.Query) string {
 	if q.PerReplica {
 		text += " per replica of " + q.Target.String()
 	}
+	if q.Fallback.Hold > 0 {
+		text += " held " + q.Fallback.Hold.String()
+	}
+	if q.Fallback.Fixed {
+		text += fmt.Sprintf(" at least %dm", q.Fallback.Milli)
+	}
 	return text
 }
 
@@ -144,7 +150,46 @@ func TestParse(t *testing.T) {
 			hpa(map[string]string{"metric-config.external.flux-query.influxdb/depth": "from()", "metric-config.external.flux-query.influxdb/deep": "from()"},
 				externalMetric("flux-query", map[string]string{"query-name": "depth"})),
 			[]string{`External flux-query by influxdb every 1m0s {query-name=depth} {"deep":"from()","depth":"from()","query-name":"depth"}`},
-			[]string{`collector "flux-query" has no setting "deep"; it has: depth, query-name, interval, per-replica`}},
+			[]string{`collector "flux-query" has no setting "deep"; it has: depth, query-name, interval, per-replica, fallback-hold, fallback-value`}},
+		"a fallback is part of the query": {
+			hpa(map[string]string{"metric-config.external.m.cron/fallback-hold": "10m", "metric-config.external.m.cron/fallback-value": "2.5k"}, externalMetric("m", map[string]string{"type": "cron"})),
+			[]string{`External m by cron every 1m0s {type=cron} {"type":"cron"} held 10m0s at least 2500000m`}, nil},
+		"a fallback may have no fixed value": {
+			hpa(map[string]string{"metric-config.external.m.cron/fallback-hold": "10m"}, externalMetric("m", map[string]string{"type": "cron"})),
+			[]string{`External m by cron every 1m0s {type=cron} {"type":"cron"} held 10m0s`}, nil},
+		"a fallback may begin with the fixed value, which may be zero": {
+			hpa(map[string]string{"metric-config.external.m.cron/fallback-value": "0"}, externalMetric("m", map[string]string{"type": "cron"})),
+			[]string{`External m by cron every 1m0s {type=cron} {"type":"cron"} at least 0m`}, nil},
+		"a hold that is no duration fails the metric and names the key": {
+			hpa(map[string]string{"metric-config.external.m.cron/fallback-hold": "ten"}, externalMetric("m", map[string]string{"type": "cron"})),
+			nil, []string{`metric-config.external.m.cron/fallback-hold: "ten" is not a duration such as 10m or 2h`}},
+		"a hold beyond a week is refused": {
+			hpa(map[string]string{"metric-config.external.m.cron/fallback-hold": "169h"}, externalMetric("m", map[string]string{"type": "cron"})),
+			nil, []string{`fallback-hold: 169h0m0s is not between 0s and 168h0m0s`}},
+		"a hold below zero is refused": {
+			hpa(map[string]string{"metric-config.external.m.cron/fallback-hold": "-1s"}, externalMetric("m", map[string]string{"type": "cron"})),
+			nil, []string{`fallback-hold: -1s is not between 0s and 168h0m0s`}},
+		"a fallback value that is no number fails the metric and names the key": {
+			hpa(map[string]string{"metric-config.external.m.cron/fallback-value": "many"}, externalMetric("m", map[string]string{"type": "cron"})),
+			nil, []string{`metric-config.external.m.cron/fallback-value: "many" is not a number such as 50, 0.5 or 2k`}},
+		"a fallback value below zero is refused": {
+			hpa(map[string]string{"metric-config.external.m.cron/fallback-value": "-1"}, externalMetric("m", map[string]string{"type": "cron"})),
+			nil, []string{`fallback-value: "-1" is not between 0 and`}},
+		"a fallback value that no answer can hold is refused": {
+			hpa(map[string]string{"metric-config.external.m.cron/fallback-value": "10P"}, externalMetric("m", map[string]string{"type": "cron"})),
+			nil, []string{`fallback-value: "10P" is not between 0 and 9223372036854775`}},
+		"a fallback value of endless length is refused before it is worked out": {
+			hpa(map[string]string{"metric-config.external.m.cron/fallback-value": "1e2147483647"}, externalMetric("m", map[string]string{"type": "cron"})),
+			nil, []string{`fallback-value: "1e2147483647" is not a number`}},
+		"a fallback of an object": {
+			hpa(map[string]string{"metric-config.object.m.scaling-schedule/fallback-hold": "1h"}, objectMetric("m", "zalando.org/v1", "ScalingSchedule", "sale")),
+			[]string{`Object m by schedule every 1m0s of ScalingSchedule.zalando.org/sale held 1h0m0s`}, nil},
+		"a fallback of pods has no meaning": {
+			hpa(map[string]string{"metric-config.pods.rps.json-path/fallback-hold": "1h", "metric-config.pods.rps.json-path/fallback-value": "x", "metric-config.pods.rps.json-path/port": "1"}, podsMetric("rps")),
+			[]string{`Pods rps by json-path every 1m0s {"port":"1"}`}, []string{"fallback-hold: has no meaning", "fallback-value: has no meaning"}},
+		"labels are no fallback": {
+			hpa(nil, externalMetric("m", map[string]string{"type": "cron", "fallback-hold": "1h"})),
+			[]string{`External m by cron every 1m0s {fallback-hold=1h,type=cron} {"type":"cron"}`}, nil},
 		"labels are settings, and an annotation wins over a label": {
 			hpa(map[string]string{"metric-config.external.queue.x/region": "eu"}, externalMetric("queue", map[string]string{"type": "sqs-queue-length", "region": "us", "queue-name": "q"})),
 			[]string{`External queue by sqs every 1m0s {queue-name=q,region=us,type=sqs-queue-length} {"queue-name":"q","region":"eu","type":"sqs-queue-length"}`}, nil},
@@ -213,7 +258,7 @@ func TestParse(t *testing.T) {
 		"a misspelled setting is named, with those that exist": {
 			hpa(map[string]string{"metric-config.pods.rps.json-path/port": "1", "metric-config.pods.rps.json-path/json-kay": "$.x"}, podsMetric("rps")),
 			[]string{`Pods rps by json-path every 1m0s {"json-kay":"$.x","port":"1"}`},
-			[]string{`metric-config.pods.rps.json-path/json-kay: collector "json-path" has no setting "json-kay"; it has: json-key, port, interval, per-replica`}},
+			[]string{`metric-config.pods.rps.json-path/json-kay: collector "json-path" has no setting "json-kay"; it has: json-key, port, interval, per-replica, fallback-hold, fallback-value`}},
 		"a missing setting is named": {
 			hpa(map[string]string{"metric-config.pods.rps.json-path/json-key": "$.x"}, podsMetric("rps")), nil,
 			[]string{`metric "rps": metric-config.pods.rps.json-path/port: is missing`}},

@@ -70,6 +70,8 @@ type Query struct {
 	Settings string `json:"settings,omitempty"`
 	// Interval is the time from the start of one collection to the start of the next.
 	Interval time.Duration `json:"interval"`
+	// Fallback is what is served while the source gives no value; for External and Object only.
+	Fallback Fallback `json:"fallback,omitzero"`
 }
 
 // ID is the same on every node and after every restart, and differs where the queries differ.
@@ -82,8 +84,8 @@ func (q Query) ID() string {
 	return hex.EncodeToString(sum[:10])
 }
 
-// Series is the address under which an answer is served. Queries that differ in collector, settings or interval only
-// compete for one Series, because a request to the metrics APIs does not say which of them it means.
+// Series is the address under which an answer is served. Queries that differ in collector, settings, interval or
+// fallback only compete for one Series, because a request to the metrics APIs does not say which of them it means.
 type Series struct {
 	Kind      Kind
 	Namespace string
@@ -196,6 +198,9 @@ type Answer struct {
 	MaxAge time.Duration
 	// Cause is the error of the last collection, or why there has been none.
 	Cause error
+	// Instead is set while the source has no value and the query has a Fallback. State is Fresh then if Instead.Serves(), and
+	// Points are what is served in its place; a fixed value was Taken when it was read.
+	Instead *Instead
 }
 
 // Reader gives the last known answer from memory.
