@@ -1,13 +1,13 @@
 package config
 
 import (
-	"net/netip"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/spf13/pflag"
+
+	"github.com/kubetide/kubetide/internal/outbound"
 )
 
 // Prometheus is where PromQL is asked, and what tenants' PromQL may see.
@@ -225,35 +225,6 @@ type Outbound struct {
 	RequestsPerSecond float64
 }
 
-// AllowedPrefixes are the networks of Allow, which has been validated.
-func (c *Outbound) AllowedPrefixes() []netip.Prefix {
-	var out []netip.Prefix
-	for _, text := range c.Allow {
-		if prefix, err := parsePrefix(text); err == nil {
-			out = append(out, prefix)
-		}
-	}
-	return out
-}
-
-// AllowedPorts are the ports of Ports, which has been validated.
-func (c *Outbound) AllowedPorts() []uint16 {
-	var out []uint16
-	for _, text := range c.Ports {
-		if port, err := strconv.ParseUint(text, 10, 16); err == nil {
-			out = append(out, uint16(port))
-		}
-	}
-	return out
-}
-
-func parsePrefix(text string) (netip.Prefix, error) {
-	if a, err := netip.ParseAddr(text); err == nil {
-		return netip.PrefixFrom(a, a.BitLen()), nil
-	}
-	return netip.ParsePrefix(text)
-}
-
 // RegisterFlags binds the settings to flags below the prefix.
 func (c *Outbound) RegisterFlags(fs *pflag.FlagSet, prefix string) {
 	fs.StringSliceVar(&c.Allow, prefix+"allow", c.Allow,
@@ -266,20 +237,14 @@ func (c *Outbound) RegisterFlags(fs *pflag.FlagSet, prefix string) {
 // Validate returns all mistakes at once.
 func (c *Outbound) Validate() error {
 	var bad mistakes
-	for _, text := range c.Allow {
-		if _, err := parsePrefix(text); err != nil {
-			bad.add("outbound-allow", "%q is no network such as 10.0.0.0/8", text)
-		}
+	if _, err := outbound.ParsePrefixes(c.Allow); err != nil {
+		bad.add("outbound-allow", "%v", err)
 	}
-	for _, text := range c.Ports {
-		if port, err := strconv.ParseUint(text, 10, 16); err != nil || port == 0 {
-			bad.add("outbound-ports", "%q is no port", text)
-		}
+	if _, err := outbound.ParseHosts(c.Hosts); err != nil {
+		bad.add("outbound-hosts", "%v", err)
 	}
-	for _, host := range c.Hosts {
-		if host == "" || strings.ContainsAny(host, "/:@ ") || strings.Contains(strings.TrimPrefix(host, "*."), "*") {
-			bad.add("outbound-hosts", "%q is no host such as example.org or *.example.org", host)
-		}
+	if _, err := outbound.ParsePorts(c.Ports); err != nil {
+		bad.add("outbound-ports", "%v", err)
 	}
 	if !(c.RequestsPerSecond > 0) {
 		bad.add("outbound-requests-per-second", "must be above 0, is %v", c.RequestsPerSecond)
