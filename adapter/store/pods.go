@@ -87,7 +87,7 @@ func (s *Store) Waiting(namespace string) []sample.Query {
 	defer s.pods.mu.RUnlock()
 	var out []sample.Query
 	for e := range s.pods.entries[namespace] {
-		if e.last.Load().points == nil {
+		if e.last.Load().points() == nil {
 			out = append(out, e.query)
 		}
 	}

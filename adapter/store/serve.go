@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/binary"
 	"errors"
@@ -10,7 +11,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -75,27 +75,23 @@ func (s *Store) metric(kind sample.Kind, namespace, name string) *metric {
 	return shard.metrics[key]
 }
 
-// exact returns the series with exactly this address, nil if there is none, and its answer. That is read before the lock
-// is given back, so that the processor fetches it while it still compares the address.
-func (s *Store) exact(a address, now time.Time) (*entry, sample.Answer) {
-	at := s.series.at(a)
-	at.shard.mu.RLock()
-	defer at.shard.mu.RUnlock()
-	e := at.get()
+// exact returns the series with exactly this address, nil if there is none, and its state. That is read before the lock is
+// given back, so that the processor fetches it while it still compares the address.
+func (s *Store) exact(address []byte) (*entry, *state) {
+	shard, hash := s.series.shard(maphash.Bytes(s.seed, address))
+	shard.mu.RLock()
+	defer shard.mu.RUnlock()
+	e := shard.get(hash, func(e *entry) bool { return bytes.Equal(e.address, address) })
 	if e == nil {
-		return nil, sample.Answer{}
+		return nil, nil
 	}
-	return e, e.answer(now)
+	return e, e.last.Load()
 }
 
-// swap makes e the series at its address and returns the one before.
-func (s *Store) swap(e *entry) *entry {
-	at := s.series.at(address(e.address))
-	at.shard.mu.Lock()
-	defer at.shard.mu.Unlock()
-	before := at.get()
-	at.put(e)
-	return before
+// place returns where the series with e's address is or belongs, for the methods of the shard.
+func (s *Store) place(e *entry) (where *shard, hash uint64, has func(*entry) bool) {
+	where, hash = s.series.shard(maphash.Bytes(s.seed, e.address))
+	return where, hash, func(other *entry) bool { return bytes.Equal(other.address, e.address) }
 }
 
 func (s *Store) serve(e *entry) {
@@ -107,7 +103,10 @@ func (s *Store) serve(e *entry) {
 		m = &metric{}
 		shard.metrics[key] = m
 	}
-	before := s.swap(e)
+	series, hash, has := s.place(e)
+	series.mu.Lock()
+	before := series.put(hash, has, e)
+	series.mu.Unlock()
 	if before == e {
 		return
 	}
@@ -139,10 +138,10 @@ func (s *Store) hide(e *entry) {
 	if len(m.list) == 0 {
 		delete(shard.metrics, key)
 	}
-	at := s.series.at(address(e.address))
-	at.shard.mu.Lock()
-	defer at.shard.mu.Unlock()
-	at.remove()
+	series, hash, has := s.place(e)
+	series.mu.Lock()
+	defer series.mu.Unlock()
+	series.remove(hash, has)
 }
 
 func (m *metric) drop(e *entry) {
@@ -194,23 +193,17 @@ func appendText(to []byte, selector labels.Selector) []byte {
 	return to
 }
 
-// address is where a series is found, in one piece: to hash and compare it touches less memory than a Series does.
-type address []byte
-
-// addresses are for requests, which need theirs for the time of a look-up.
-var addresses = sync.Pool{New: func() any { return new(address) }}
-
-// begin makes an address that lacks its selector, which comes last, in the memory of a.
-func (a address) begin(kind sample.Kind, namespace, metric string, object sample.ObjectRef) address {
-	a = a[:0]
+// appendAddress appends what precedes the selector in the address of a series. An address is one piece: to hash and compare
+// it touches less memory than a Series does.
+func appendAddress(to []byte, kind sample.Kind, namespace, metric string, object sample.ObjectRef) []byte {
 	for _, part := range [...]string{string(kind), namespace, metric, object.Group, object.Kind, object.Name} {
-		a = append(binary.AppendUvarint(a, uint64(len(part))), part...)
+		to = append(binary.AppendUvarint(to, uint64(len(part))), part...)
 	}
-	return a
+	return to
 }
 
-func addressOf(s sample.Series) address {
-	return append(address(nil).begin(s.Kind, s.Namespace, s.Metric, s.Object), s.Selector...)
+func appendSeries(to []byte, s sample.Series) []byte {
+	return append(appendAddress(to, s.Kind, s.Namespace, s.Metric, s.Object), s.Selector...)
 }
 
 func everything(selector labels.Selector) labels.Selector {
@@ -254,18 +247,15 @@ func (s *Store) barred(asked sample.Series, selector labels.Selector) error {
 }
 
 // External returns the series with exactly the selector, else all whose labels it matches, sorted. Since an HPA adds
-// them up, one of them without a fresh value makes the whole an error.
+// them up, one of them without a fresh value makes the whole an error. The result is shared and must not be changed.
 func (s *Store) External(namespace, name string, selector labels.Selector) ([]Served, error) {
 	now := s.clock.Now()
-	at := addresses.Get().(*address)
-	*at = appendText(at.begin(sample.External, namespace, name, sample.ObjectRef{}), selector)
-	e, a := s.exact(*at, now)
-	addresses.Put(at)
-	if e != nil {
-		if a.State != sample.Fresh {
+	var memory [256]byte // on the stack
+	if e, last := s.exact(appendText(appendAddress(memory[:0], sample.External, namespace, name, sample.ObjectRef{}), selector)); e != nil {
+		if a := last.answer(now); a.State != sample.Fresh {
 			return nil, fmt.Errorf("external metric %q has no value: %w", name, a.Cause)
 		}
-		return []Served{{Query: &e.query, Labels: e.labels, Answer: a}}, nil
+		return last.served[:], nil
 	}
 	series := sample.Series{Kind: sample.External, Namespace: namespace, Metric: name, Selector: text(selector)}
 	if err := s.barred(series, selector); err != nil {
@@ -301,7 +291,7 @@ func (s *Store) Object(namespace, name string, object sample.ObjectRef, selector
 	series := sample.Series{Kind: sample.Object, Namespace: namespace, Metric: name, Selector: text(selector), Object: object}
 	if m := s.metric(sample.Object, namespace, name); m != nil {
 		now := s.clock.Now()
-		e, a := s.exact(addressOf(series), now)
+		e, last := s.exact(appendSeries(nil, series))
 		if e == nil {
 			if err := s.barred(series, selector); err != nil {
 				return Served{}, err
@@ -314,10 +304,11 @@ func (s *Store) Object(namespace, name string, object sample.ObjectRef, selector
 				if e != nil {
 					return Served{}, fmt.Errorf("several series of metric %q of %s match %q; ask with the metric selector of one", name, object, text(selector))
 				}
-				e, a = other, other.answer(now)
+				e, last = other, other.last.Load()
 			}
 		}
 		if e != nil {
+			a := last.answer(now)
 			if a.State != sample.Fresh {
 				return Served{}, fmt.Errorf("metric %q of %s has no value: %w", name, object, a.Cause)
 			}
@@ -376,7 +367,7 @@ func (s *Store) Pods(namespace, name string, pods, selector labels.Selector) ([]
 	var causes []error
 	for _, e := range m.candidates(requirements, text(pods), selector) {
 		last := e.last.Load()
-		a := last.answer(now, e.maxAge)
+		a := last.answer(now)
 		if a.State != sample.Fresh {
 			causes = append(causes, fmt.Errorf("pods of %s: %w", e.query.Target, a.Cause))
 			continue
@@ -484,15 +475,18 @@ func filter(points []sample.Point, common labels.Set, requirements labels.Requir
 	if len(open) == 0 {
 		return points
 	}
-	var out []sample.Point
-next:
+	out := points
 	for i := range points {
-		for j := range open {
-			if !open[j].Matches(points[i].Labels) {
-				continue next
-			}
+		meets := true
+		for j := 0; meets && j < len(open); j++ {
+			meets = open[j].Matches(points[i].Labels)
 		}
-		out = append(out, points[i])
+		switch {
+		case !meets && len(out) == len(points): // the first that does not; there is nothing to copy before
+			out = append(make([]sample.Point, 0, len(points)-1), points[:i]...)
+		case meets && len(out) < len(points):
+			out = append(out, points[i])
+		}
 	}
 	return out
 }

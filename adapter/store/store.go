@@ -33,8 +33,8 @@ type Store struct {
 	clock   clock.PassiveClock
 	limit   time.Duration
 	seed    maphash.Seed
-	queries table[sample.Query]
-	series  table[address] // of the served queries
+	queries table
+	series  table // of the served queries, by address
 	metrics [shards]metricShard
 	pods    podIndex
 }
@@ -43,11 +43,12 @@ type Store struct {
 // each further cache line costs as much as the rest of the work.
 type entry struct {
 	// last is swapped by writers under mu and read without it.
-	last   atomic.Pointer[state]
-	maxAge time.Duration
-	labels labels.Set
-	// address is that of the query's series.
-	address string
+	last atomic.Pointer[state]
+	// address is that of the query's series, in memory if it is not longer.
+	address []byte
+	memory  [80]byte
+	labels  labels.Set
+	maxAge  time.Duration
 	query   sample.Query
 
 	wanted   bool // guarded by the lock of the query's shard
@@ -59,11 +60,11 @@ type entry struct {
 
 // state is never changed after it was published.
 type state struct {
-	points []sample.Point // nil if there is no value
-	taken  time.Time
-	oldest time.Duration // the greatest Age of the points
-	cause  error
+	// until is the last instant at which all points are fresh.
+	until  time.Time
 	common labels.Set // the labels that all points have
+	// served is what a request gets up to then, made once for all of them.
+	served [1]Served
 }
 
 type subscription struct{ notify func() }
@@ -71,10 +72,8 @@ type subscription struct{ notify func() }
 // New returns an empty store. limit is the greatest age that is served whatever the interval; 0 for no such limit.
 func New(clock clock.PassiveClock, limit time.Duration) *Store {
 	s := &Store{clock: clock, limit: limit, seed: maphash.MakeSeed()}
-	s.queries.init(func(q sample.Query) uint64 { return maphash.Comparable(s.seed, q) },
-		func(e *entry, q sample.Query) bool { return e.query == q })
-	s.series.init(func(a address) uint64 { return maphash.Bytes(s.seed, a) },
-		func(e *entry, a address) bool { return e.address == string(a) })
+	s.queries.init()
+	s.series.init()
 	for i := range shards {
 		s.metrics[i].metrics, s.metrics[i].barred = map[metricKey]*metric{}, map[metricKey]map[sample.Series]labels.Set{}
 	}
@@ -84,23 +83,23 @@ func New(clock clock.PassiveClock, limit time.Duration) *Store {
 }
 
 // unasked marks an entry that takes no results.
-var unasked = &state{cause: errors.New("nothing asks for this metric")}
+var unasked = (&entry{}).state(nil, time.Time{}, errors.New("nothing asks for this metric"))
 
 // Add makes the store accept results for the query. Served queries are found by the metrics APIs under their Series; of
 // two queries with one Series only one may be served at a time. Adding again changes served only.
 func (s *Store) Add(q sample.Query, served bool) {
-	at := s.queries.at(q)
-	at.shard.mu.Lock()
-	e := at.get()
+	shard, hash, has := s.find(&q)
+	shard.mu.Lock()
+	e := shard.get(hash, has)
 	if e == nil {
 		e = s.newEntry(q)
-		at.put(e)
+		shard.put(hash, has, e)
 	}
 	if !e.wanted {
 		e.wanted = true
-		e.last.Store(&state{cause: errors.New("it has not been collected yet")})
+		e.last.Store(e.state(nil, time.Time{}, errors.New("it has not been collected yet")))
 	}
-	at.shard.mu.Unlock()
+	shard.mu.Unlock()
 	if q.Kind == sample.Pods || q.Kind == sample.Resource {
 		s.pods.add(e)
 	}
@@ -113,11 +112,11 @@ func (s *Store) Add(q sample.Query, served bool) {
 
 // Forget drops the query and its values at once. Results that are still on their way are refused.
 func (s *Store) Forget(q sample.Query) {
-	at := s.queries.at(q)
-	at.shard.mu.Lock()
-	e := at.get()
+	shard, hash, has := s.find(&q)
+	shard.mu.Lock()
+	e := shard.get(hash, has)
 	if e == nil || !e.wanted {
-		at.shard.mu.Unlock()
+		shard.mu.Unlock()
 		return
 	}
 	e.wanted = false
@@ -126,9 +125,9 @@ func (s *Store) Forget(q sample.Query) {
 	subscriptions := e.subscriptions
 	e.mu.Unlock()
 	if len(subscriptions) == 0 {
-		at.remove()
+		shard.remove(hash, has)
 	}
-	at.shard.mu.Unlock()
+	shard.mu.Unlock()
 	s.pods.remove(e)
 	s.hide(e)
 	notify(subscriptions)
@@ -138,24 +137,21 @@ func (s *Store) Forget(q sample.Query) {
 // newer result may be there. The store owns r.Points from then on. After an error the last value stays until it is too
 // old, unless the source said that there is none (sample.ErrNoData).
 func (s *Store) Insert(r sample.Result) bool {
-	e, wanted := s.entry(r.Query)
+	e, wanted := s.entry(&r.Query)
 	if !wanted {
 		return false
 	}
 	points, cause := s.check(&r)
-	next := &state{points: points, taken: r.Taken, cause: cause, common: commonLabels(points)}
-	for i := range points {
-		next.oldest = max(next.oldest, points[i].Age)
-	}
+	next := e.state(points, r.Taken, cause)
 	e.mu.Lock()
 	last := e.last.Load()
-	if last.taken.After(r.Taken) {
+	if last.taken().After(r.Taken) {
 		e.mu.Unlock()
 		return false
 	}
 	if points == nil && !errors.Is(cause, sample.ErrNoData) {
 		kept := *last
-		kept.cause = cause
+		kept.served[0].Answer.Cause = cause
 		next = &kept
 	}
 	published := e.publish(next)
@@ -164,7 +160,7 @@ func (s *Store) Insert(r sample.Result) bool {
 	if !published {
 		return false
 	}
-	if (last.points == nil) != (next.points == nil) || !maps.Equal(last.common, next.common) {
+	if (last.points() == nil) != (next.points() == nil) || !maps.Equal(last.common, next.common) {
 		if m := s.metric(e.query.Kind, e.query.Namespace, e.query.Metric); m != nil {
 			m.shape.Add(1)
 		}
@@ -213,9 +209,9 @@ func (s *Store) check(r *sample.Result) ([]sample.Point, error) {
 
 // Answer implements sample.Reader.
 func (s *Store) Answer(q sample.Query) sample.Answer {
-	e, _ := s.entry(q)
+	e, _ := s.entry(&q)
 	if e == nil {
-		return sample.Answer{State: sample.Missing, Cause: unasked.cause}
+		return unasked.served[0].Answer
 	}
 	return e.answer(s.clock.Now())
 }
@@ -224,25 +220,25 @@ func (s *Store) Answer(q sample.Query) sample.Answer {
 // answer. The query need not be collected yet.
 func (s *Store) Subscribe(q sample.Query, notify func()) (cancel func()) {
 	own := &subscription{notify: notify}
-	at := s.queries.at(q)
-	at.shard.mu.Lock()
-	e := at.get()
+	shard, hash, has := s.find(&q)
+	shard.mu.Lock()
+	e := shard.get(hash, has)
 	if e == nil {
 		e = s.newEntry(q)
-		at.put(e)
+		shard.put(hash, has, e)
 	}
 	e.mu.Lock()
 	e.subscriptions = append(slices.Clip(e.subscriptions), own)
 	e.mu.Unlock()
-	at.shard.mu.Unlock()
+	shard.mu.Unlock()
 	return sync.OnceFunc(func() {
-		at.shard.mu.Lock()
-		defer at.shard.mu.Unlock()
+		shard.mu.Lock()
+		defer shard.mu.Unlock()
 		e.mu.Lock()
 		defer e.mu.Unlock()
 		e.subscriptions = slices.DeleteFunc(slices.Clone(e.subscriptions), func(s *subscription) bool { return s == own })
-		if len(e.subscriptions) == 0 && !e.wanted && at.get() == e {
-			at.remove()
+		if len(e.subscriptions) == 0 && !e.wanted && shard.get(hash, has) == e {
+			shard.remove(hash, has)
 		}
 	})
 }
@@ -271,20 +267,16 @@ func (s *Store) ForgetPod(namespace string, uid types.UID) {
 	for _, e := range s.pods.bury(namespace, uid, s.clock.Now()) {
 		e.mu.Lock()
 		last := e.last.Load()
-		found := slices.ContainsFunc(last.points, func(p sample.Point) bool { return p.UID == uid })
-		if !found {
+		is := func(p sample.Point) bool { return p.UID == uid }
+		if !slices.ContainsFunc(last.points(), is) {
 			e.mu.Unlock()
 			continue
 		}
 		next := *last
-		next.points = make([]sample.Point, 0, len(last.points))
-		for i := range last.points {
-			if last.points[i].UID != uid {
-				next.points = append(next.points, last.points[i])
-			}
-		}
-		if len(next.points) == 0 {
-			next.points, next.common, next.cause = nil, nil, fmt.Errorf("its last pod is gone: %w", sample.ErrNoData)
+		a := &next.served[0].Answer
+		a.Points = slices.DeleteFunc(slices.Clone(a.Points), is)
+		if len(a.Points) == 0 {
+			next = *e.state(nil, a.Taken, fmt.Errorf("its last pod is gone: %w", sample.ErrNoData))
 		}
 		published := e.publish(&next)
 		subscriptions := e.subscriptions
@@ -306,8 +298,8 @@ func (s *Store) newEntry(q sample.Query) *entry {
 	for _, text := range []*string{&q.Namespace, &q.Metric, &q.Selector} {
 		*text = unique.Make(*text).Value()
 	}
-	e := &entry{query: q, address: string(addressOf(q.Series())), maxAge: sample.MaxAge(q.Interval, s.limit), position: -1}
-	e.labels = labelsOf(q.Selector)
+	e := &entry{query: q, labels: labelsOf(q.Selector), maxAge: sample.MaxAge(q.Interval, s.limit), position: -1}
+	e.address = appendSeries(e.memory[:0], q.Series())
 	e.last.Store(unasked)
 	return e
 }
@@ -320,35 +312,54 @@ func labelsOf(text string) labels.Set {
 	return sample.ExactLabels(selector)
 }
 
-func (s *Store) entry(q sample.Query) (e *entry, wanted bool) {
-	at := s.queries.at(q)
-	at.shard.mu.RLock()
-	defer at.shard.mu.RUnlock()
-	e = at.get()
+// find returns where the query's entry is or belongs, for the methods of the shard.
+func (s *Store) find(q *sample.Query) (where *shard, hash uint64, has func(*entry) bool) {
+	where, hash = s.queries.shard(maphash.Comparable(s.seed, *q))
+	return where, hash, func(e *entry) bool { return e.query == *q }
+}
+
+func (s *Store) entry(q *sample.Query) (e *entry, wanted bool) {
+	shard, hash := s.queries.shard(maphash.Comparable(s.seed, *q))
+	shard.mu.RLock()
+	defer shard.mu.RUnlock()
+	e = shard.get(hash, func(e *entry) bool { return e.query == *q })
 	return e, e != nil && e.wanted
 }
 
-func (e *entry) answer(now time.Time) sample.Answer {
-	return e.last.Load().answer(now, e.maxAge)
+// state returns the one after a collection that began at taken. points is nil if there is no value, and cause says why.
+func (e *entry) state(points []sample.Point, taken time.Time, cause error) *state {
+	a := sample.Answer{State: sample.Missing, Points: points, Taken: taken, MaxAge: e.maxAge, Cause: cause}
+	if points != nil {
+		a.State = sample.Fresh
+	}
+	var oldest time.Duration
+	for i := range points {
+		oldest = max(oldest, points[i].Age)
+	}
+	return &state{until: taken.Add(e.maxAge - oldest), common: commonLabels(points),
+		served: [1]Served{{Query: &e.query, Labels: e.labels, Answer: a}}}
 }
 
-func (s *state) answer(now time.Time, maxAge time.Duration) sample.Answer {
-	a := sample.Answer{State: sample.Missing, Taken: s.taken, MaxAge: maxAge, Cause: s.cause}
-	if s.points == nil {
+func (e *entry) answer(now time.Time) sample.Answer { return e.last.Load().answer(now) }
+
+func (s *state) points() []sample.Point { return s.served[0].Answer.Points }
+
+func (s *state) taken() time.Time { return s.served[0].Answer.Taken }
+
+func (s *state) answer(now time.Time) sample.Answer {
+	a := s.served[0].Answer
+	if a.State == sample.Missing || !now.After(s.until) {
 		return a
 	}
-	age := now.Sub(s.taken)
-	a.State, a.Points = sample.Fresh, s.points
-	if age+s.oldest > maxAge {
-		a.Points = nil
-		for _, p := range s.points {
-			if age+p.Age <= maxAge {
-				a.Points = append(a.Points, p)
-			}
+	age, oldest := now.Sub(a.Taken), time.Duration(0)
+	a.Points = nil
+	for _, p := range s.points() {
+		if oldest = max(oldest, p.Age); p.Age <= a.MaxAge-age {
+			a.Points = append(a.Points, p)
 		}
-		if len(a.Points) == 0 {
-			a.State, a.Cause = sample.Stale, &staleError{age: age + s.oldest, maxAge: maxAge, cause: s.cause}
-		}
+	}
+	if len(a.Points) == 0 {
+		a.State, a.Cause = sample.Stale, &staleError{age: age + oldest, maxAge: a.MaxAge, cause: a.Cause}
 	}
 	return a
 }

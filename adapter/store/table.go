@@ -2,18 +2,18 @@ package store
 
 import "sync"
 
-// table finds entries by a long key. It hashes the key once, keeps the hashes beside each other, and compares a key with
-// the entry's own only where the hashes are equal. So a look-up touches one cache line beside the entry itself, where a map
-// with such keys touches several and hashes them again.
-type table[K any] struct {
-	hash   func(K) uint64
-	has    func(*entry, K) bool
-	shards [shards]shard[K]
+// table finds entries by a long key. Its users hash the key once; it keeps the hashes beside each other, and asks whether an
+// entry has the key only where the hashes are equal. So a look-up touches one cache line beside the entry itself, where a map
+// with such keys touches several and hashes them again. Functions are passed down only, which keeps keys off the heap.
+type table struct {
+	shards [shards]shard
+	// same is set by tests: all hashes are as one.
+	same bool
 }
 
 // shard is open-addressed with linear probing: an entry stands in the slot that its hash names, or in the next free one. At
-// most half of the slots are used.
-type shard[K any] struct {
+// most half of the slots are used. Its methods need the lock.
+type shard struct {
 	mu    sync.RWMutex
 	slots []slot // a power of two
 	used  int
@@ -24,61 +24,55 @@ type slot struct {
 	e    *entry // nil in a free slot
 }
 
-// place is where a key's entry stands, if there is one. Its methods need the shard's lock.
-type place[K any] struct {
-	table *table[K]
-	shard *shard[K]
-	hash  uint64
-	key   K
-}
-
-func (t *table[K]) init(hash func(K) uint64, has func(*entry, K) bool) {
-	t.hash, t.has = hash, has
+func (t *table) init() {
 	for i := range t.shards {
 		t.shards[i].slots = make([]slot, 8)
 	}
 }
 
-func (t *table[K]) at(key K) place[K] {
-	hash := t.hash(key)
-	return place[K]{table: t, shard: &t.shards[hash%shards], hash: hash, key: key}
+// shard returns where entries of the hash are, and the hash to ask it with.
+func (t *table) shard(hash uint64) (*shard, uint64) {
+	if t.same {
+		hash = 1
+	}
+	return &t.shards[hash%shards], hash
 }
 
-// find returns the slot of the key, or the free one where it belongs.
-func (p *place[K]) find() *slot {
-	slots := p.shard.slots
-	for i := home(p.hash, slots); ; i = next(i, slots) {
-		if s := &slots[i]; s.e == nil || s.hash == p.hash && p.table.has(s.e, p.key) {
-			return s
+// find returns the slot of the entry that has the key, or the free one where it belongs.
+func (s *shard) find(hash uint64, has func(*entry) bool) *slot {
+	for i := home(hash, s.slots); ; i = next(i, s.slots) {
+		if at := &s.slots[i]; at.e == nil || at.hash == hash && has(at.e) {
+			return at
 		}
 	}
 }
 
-func (p *place[K]) get() *entry { return p.find().e }
+func (s *shard) get(hash uint64, has func(*entry) bool) *entry { return s.find(hash, has).e }
 
-func (p *place[K]) put(e *entry) {
-	s := p.find()
-	if s.e == nil {
-		if p.shard.used++; p.shard.used > len(p.shard.slots)/2 {
-			p.shard.grow()
-			s = p.find()
+// put sets the entry of the key and returns the one before.
+func (s *shard) put(hash uint64, has func(*entry) bool, e *entry) (before *entry) {
+	at := s.find(hash, has)
+	if before = at.e; before == nil {
+		if s.used++; s.used > len(s.slots)/2 {
+			s.grow()
+			at = s.find(hash, has)
 		}
 	}
-	*s = slot{hash: p.hash, e: e}
+	*at = slot{hash: hash, e: e}
+	return before
 }
 
-func (p *place[K]) remove() {
-	slots := p.shard.slots
-	for i := home(p.hash, slots); slots[i].e != nil; i = next(i, slots) {
-		if slots[i].hash == p.hash && p.table.has(slots[i].e, p.key) {
-			p.shard.used--
-			free(slots, i)
+func (s *shard) remove(hash uint64, has func(*entry) bool) {
+	for i := home(hash, s.slots); s.slots[i].e != nil; i = next(i, s.slots) {
+		if s.slots[i].hash == hash && has(s.slots[i].e) {
+			s.used--
+			free(s.slots, i)
 			return
 		}
 	}
 }
 
-func (s *shard[K]) grow() {
+func (s *shard) grow() {
 	slots := make([]slot, 2*len(s.slots))
 	for _, old := range s.slots {
 		if old.e == nil {
@@ -93,7 +87,7 @@ func (s *shard[K]) grow() {
 	s.slots = slots
 }
 
-func (s *shard[K]) all(yield func(*entry) bool) {
+func (s *shard) all(yield func(*entry) bool) {
 	for i := range s.slots {
 		if e := s.slots[i].e; e != nil && !yield(e) {
 			return

@@ -22,27 +22,31 @@ func TestTableEqualsAMap(t *testing.T) {
 		"five hashes beside each other":      func(k int) uint64 { return uint64(1021+k%5) * shards },
 		"the keys are spread over the table": func(k int) uint64 { return uint64(k) * 0x9e3779b97f4a7c15 },
 	}
+	has := func(k int) func(*entry) bool { return func(e *entry) bool { return e.position == k } }
 	for name, hash := range hashes {
 		t.Run(name, rapid.MakeCheck(func(t *rapid.T) {
-			var tab table[int]
-			tab.init(hash, func(e *entry, k int) bool { return e.position == k })
+			var tab table
+			tab.init()
 			model := map[int]*entry{}
 			for range rapid.IntRange(1, 300).Draw(t, "steps") {
 				k := rapid.IntRange(0, 60).Draw(t, "key")
-				at := tab.at(k)
+				shard, hash := tab.shard(hash(k))
 				if rapid.IntRange(0, 2).Draw(t, "remove") == 0 {
-					at.remove()
+					shard.remove(hash, has(k))
 					delete(model, k)
 				} else {
 					e := &entry{position: k}
-					at.put(e)
+					if before := shard.put(hash, has(k), e); before != model[k] {
+						t.Fatalf("key %d: put returned %p, want %p", k, before, model[k])
+					}
 					model[k] = e
 				}
 			}
 			used := 0
 			for k := range 61 {
-				if at := tab.at(k); at.get() != model[k] {
-					t.Fatalf("key %d: %p, want %p", k, at.get(), model[k])
+				shard, hash := tab.shard(hash(k))
+				if e := shard.get(hash, has(k)); e != model[k] {
+					t.Fatalf("key %d: %p, want %p", k, e, model[k])
 				}
 			}
 			got := map[int]*entry{}
@@ -61,8 +65,7 @@ func TestTableEqualsAMap(t *testing.T) {
 
 func TestQueriesWithOneHashStayApart(t *testing.T) {
 	s := New(clocktesting.NewFakePassiveClock(start), 0)
-	s.queries.hash = func(sample.Query) uint64 { return 1 }
-	s.series.hash = func(address) uint64 { return 1 }
+	s.queries.same, s.series.same = true, true
 	insert := func(i int, milli int64) {
 		s.Insert(sample.Result{Query: external("queue", fmt.Sprintf("n=%d", i)), Taken: start, Points: []sample.Point{{Milli: milli}}})
 	}
