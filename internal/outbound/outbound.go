@@ -67,7 +67,6 @@ const (
 	defaultMaxStream = 16 << 20
 	maxHeader        = 64 << 10
 	maxIdle          = 512
-	maxIdlePerHost   = 4
 	idleTimeout      = 90 * time.Second
 	tlsHandshake     = 10 * time.Second
 )
@@ -99,13 +98,13 @@ func New(o Options) *Client {
 func (s *shared) client(config *tls.Config) *Client {
 	return &Client{shared: s, http: &http.Transport{
 		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
-			ctx, cancel := context.WithTimeout(ctx, connectTimeout(ctx, s.Timeout))
+			ctx, cancel := context.WithTimeout(ctx, ctx.Value(connectTimeoutKey{}).(time.Duration))
 			defer cancel()
 			return s.dialer.DialContext(ctx, network, address)
 		},
 		MaxResponseHeaderBytes: maxHeader,
 		MaxIdleConns:           maxIdle,
-		MaxIdleConnsPerHost:    maxIdlePerHost,
+		MaxIdleConnsPerHost:    s.budgets.PerHost,
 		IdleConnTimeout:        idleTimeout,
 		TLSHandshakeTimeout:    tlsHandshake,
 		TLSClientConfig:        config,
@@ -143,7 +142,7 @@ type Request struct {
 	Credentials *Credentials
 	// Timeout bounds the whole request, the answer's body included. 0, or more than the client's: the client's.
 	Timeout time.Duration
-	// ConnectTimeout bounds making the connection, if one has to be made. 0, or more than the client's: the client's.
+	// ConnectTimeout bounds making the connection, if one has to be made. 0, or more than Timeout: that.
 	ConnectTimeout time.Duration
 	// MaxBody is the size of the answer in bytes. 0: the client's.
 	MaxBody int64
@@ -289,13 +288,6 @@ func (c *Client) check(u *url.URL, x exchange) (endpoint, error) {
 
 type connectTimeoutKey struct{}
 
-func connectTimeout(ctx context.Context, limit time.Duration) time.Duration {
-	if d, ok := ctx.Value(connectTimeoutKey{}).(time.Duration); ok && d > 0 {
-		return min(d, limit)
-	}
-	return limit
-}
-
 // send does everything but read the answer. The response must be closed: that ends the request's time and gives back its
 // place.
 func (c *Client) send(ctx context.Context, r *http.Request, x exchange) (*response, error) {
@@ -323,7 +315,11 @@ func (c *Client) send(ctx context.Context, r *http.Request, x exchange) (*respon
 		leave()
 		s.Metrics.ended(x.collector, result, time.Since(began))
 	}
-	r = r.Clone(context.WithValue(ctx, connectTimeoutKey{}, x.connectTimeout))
+	connect := timeout // a connection may be made on after its request has ended, but not for much longer
+	if x.connectTimeout > 0 {
+		connect = min(connect, x.connectTimeout)
+	}
+	r = r.Clone(context.WithValue(ctx, connectTimeoutKey{}, connect))
 	r.Host = ""
 	if r.Header == nil {
 		r.Header = http.Header{}

@@ -13,6 +13,7 @@ import (
 	"net/netip"
 	"net/url"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -23,8 +24,6 @@ import (
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-func anywhere(netip.AddrPort) error { return nil }
 
 // serve starts a server and returns its address. Handlers may block until done is closed.
 func serve(t *testing.T, handler func(w http.ResponseWriter, r *http.Request, done <-chan struct{})) *url.URL {
@@ -57,7 +56,7 @@ func TestGet(t *testing.T) {
 		fmt.Fprint(w, `{"value":1}`)
 	})
 	u.Path, u.RawQuery = "/metrics", "q=1"
-	body, err := client(t, Options{Policy: anywhere}).Get(context.Background(), Request{URL: u})
+	body, err := client(t, Options{Policy: Anywhere}).Get(context.Background(), Request{URL: u})
 	if err != nil || string(body) != `{"value":1}` {
 		t.Errorf("got %q, %v", body, err)
 	}
@@ -66,6 +65,7 @@ func TestGet(t *testing.T) {
 // bad are the answers that must be refused.
 var bad = map[string]struct {
 	answer func(w http.ResponseWriter, r *http.Request, done <-chan struct{})
+	kind   string
 	want   string
 }{
 	"a body without end": {func(w http.ResponseWriter, _ *http.Request, _ <-chan struct{}) {
@@ -75,36 +75,36 @@ var bad = map[string]struct {
 				return
 			}
 		}
-	}, "larger than 1048576 bytes"},
+	}, "too_large", "larger than 1048576 bytes"},
 	"a length beyond the limit": {func(w http.ResponseWriter, _ *http.Request, _ <-chan struct{}) {
 		w.Header().Set("Content-Length", "1048577")
 		w.WriteHeader(http.StatusOK)
-	}, "larger than 1048576 bytes"},
+	}, "too_large", "larger than 1048576 bytes"},
 	"headers without end": {func(w http.ResponseWriter, _ *http.Request, _ <-chan struct{}) {
 		for i := range 1000 {
 			w.Header().Set(fmt.Sprint("X-", i), strings.Repeat("x", 1000))
 		}
-	}, "server response headers exceeded"},
+	}, "broken", "server response headers exceeded"},
 	"a gzip bomb": {func(w http.ResponseWriter, _ *http.Request, _ <-chan struct{}) {
 		w.Header().Set("Content-Encoding", "gzip")
 		z := gzip.NewWriter(w)
 		_, _ = io.CopyN(z, zeros{}, 64<<20)
 		_ = z.Close()
-	}, `content encoding "gzip"`},
+	}, "broken", `content encoding "gzip"`},
 	"a redirect": {func(w http.ResponseWriter, r *http.Request, _ <-chan struct{}) {
 		http.Redirect(w, r, "http://169.254.169.254/latest/meta-data?secret", http.StatusFound)
-	}, `status 302 redirects to host "169.254.169.254", and redirects are not followed`},
+	}, "status", `status 302 redirects to host "169.254.169.254", and redirects are not followed`},
 	"a redirect to nowhere": {func(w http.ResponseWriter, r *http.Request, _ <-chan struct{}) {
 		w.WriteHeader(http.StatusSeeOther)
-	}, `status 303 redirects to an unreadable location`},
+	}, "status", `status 303 redirects to an unreadable location`},
 	"an error": {func(w http.ResponseWriter, _ *http.Request, _ <-chan struct{}) {
 		http.Error(w, "tenant's secret", http.StatusInternalServerError)
-	}, "status 500, not 200"},
+	}, "status", "status 500, not 200"},
 	"no content": {func(w http.ResponseWriter, _ *http.Request, _ <-chan struct{}) {
 		w.WriteHeader(http.StatusNoContent)
-	}, "status 204, not 200"},
+	}, "status", "status 204, not 200"},
 	"no answer": {func(_ http.ResponseWriter, _ *http.Request, done <-chan struct{}) { <-done },
-		"no complete answer within 200ms"},
+		"timeout", "no complete answer within 200ms"},
 	"a body that drips": {func(w http.ResponseWriter, _ *http.Request, done <-chan struct{}) {
 		tick := time.NewTicker(5 * time.Millisecond)
 		defer tick.Stop()
@@ -119,11 +119,11 @@ var bad = map[string]struct {
 				w.(http.Flusher).Flush()
 			}
 		}
-	}, "no complete answer within 200ms"},
+	}, "timeout", "no complete answer within 200ms"},
 	"a connection cut off": {func(w http.ResponseWriter, _ *http.Request, _ <-chan struct{}) {
 		w.Header().Set("Content-Length", "100")
 		fmt.Fprint(w, "{")
-	}, "reading the answer: unexpected EOF"},
+	}, "broken", "reading the answer: unexpected EOF"},
 }
 
 type zeros struct{}
@@ -139,11 +139,13 @@ func TestBadAnswersAreErrors(t *testing.T) {
 			if strings.Contains(c.want, "within") {
 				timeout = 200 * time.Millisecond
 			}
-			body, err := client(t, Options{Policy: anywhere}).Get(context.Background(), Request{URL: u, Timeout: timeout})
+			body, err := client(t, Options{Policy: Anywhere}).Get(context.Background(), Request{URL: u, Timeout: timeout})
 			if err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("got %d bytes, %v; want an error with %q", len(body), err, c.want)
 			} else if strings.Contains(err.Error(), "secret") {
 				t.Errorf("the error %v tells a secret", err)
+			} else if got := Kind(err); got != c.kind {
+				t.Errorf("%v is of the kind %s, want %s", err, got, c.kind)
 			}
 		})
 	}
@@ -153,7 +155,7 @@ func TestMemoryIsBounded(t *testing.T) {
 	for _, name := range []string{"a body without end", "a gzip bomb", "headers without end"} {
 		t.Run(name, func(t *testing.T) {
 			u := serve(t, bad[name].answer)
-			c := client(t, Options{Policy: anywhere})
+			c := client(t, Options{Policy: Anywhere})
 			var before, after runtime.MemStats
 			runtime.ReadMemStats(&before)
 			if _, err := c.Get(context.Background(), Request{URL: u}); err == nil {
@@ -185,21 +187,6 @@ func TestTheDefaultPolicyIsAskedForTheResolvedAddress(t *testing.T) {
 	}
 }
 
-func TestDenyInternal(t *testing.T) {
-	for address, allowed := range map[string]bool{
-		"10.244.0.7": true, "192.168.1.1": true, "172.16.0.1": true, "93.184.216.34": true, "2001:db8::1": true, "fd12::7": true,
-		"64:ff9b::5db8:d822": true,
-		"127.0.0.1":          false, "127.8.8.8": false, "::1": false, "::ffff:127.0.0.1": false, "169.254.169.254": false,
-		"::ffff:169.254.169.254": false, "64:ff9b::a9fe:a9fe": false, "2002:a9fe:a9fe::1": false, "fe80::1%eth0": false, "0.0.0.0": false, "0.1.2.3": false,
-		"::": false, "::7f00:1": false, "224.0.0.1": false, "ff02::1": false, "255.255.255.255": false, "100.100.100.200": false,
-		"168.63.129.16": false, "fd00:ec2::254": false,
-	} {
-		if err := DenyInternal(netip.AddrPortFrom(netip.MustParseAddr(address), 80)); (err == nil) != allowed {
-			t.Errorf("%s: %v", address, err)
-		}
-	}
-}
-
 func TestTheCallersContextEndsARequest(t *testing.T) {
 	arrived := make(chan struct{})
 	u := serve(t, func(_ http.ResponseWriter, _ *http.Request, done <-chan struct{}) {
@@ -211,7 +198,7 @@ func TestTheCallersContextEndsARequest(t *testing.T) {
 		<-arrived
 		cancel()
 	}()
-	if _, err := client(t, Options{Policy: anywhere}).Get(ctx, Request{URL: u}); !errors.Is(err, context.Canceled) {
+	if _, err := client(t, Options{Policy: Anywhere}).Get(ctx, Request{URL: u}); !errors.Is(err, context.Canceled) || Kind(err) != "canceled" {
 		t.Errorf("got %v, want context.Canceled", err)
 	}
 }
@@ -228,35 +215,33 @@ func TestConnectingHasItsOwnTimeout(t *testing.T) {
 	u := &url.URL{Scheme: "http", Host: net.JoinHostPort("localhost", port)} // a name: an address is looked at before
 	time.AfterFunc(100*time.Millisecond, func() { close(slow) })
 	_, err = c.Get(context.Background(), Request{URL: u, Timeout: 30 * time.Second, ConnectTimeout: time.Millisecond})
-	if err == nil || !strings.Contains(err.Error(), "timeout") {
+	if err == nil || !strings.Contains(err.Error(), "timeout") || Kind(err) != "connect" {
 		t.Errorf("got %v, want a timeout", err)
 	}
 }
 
-func TestConnectionsToOneHostAreBounded(t *testing.T) {
-	const limit = 2
-	arrived := make(chan struct{}, 10)
-	u := serve(t, func(_ http.ResponseWriter, _ *http.Request, done <-chan struct{}) {
-		arrived <- struct{}{}
-		<-done
-	})
-	c := client(t, Options{Policy: anywhere, Budget: Budget{PerHost: limit}})
-	ctx, cancel := context.WithCancel(context.Background())
-	var all sync.WaitGroup
-	for range limit {
-		all.Go(func() { _, _ = c.Get(ctx, Request{URL: u}) })
+func TestKindsAreAllKnown(t *testing.T) {
+	plain := serve(t, func(http.ResponseWriter, *http.Request, <-chan struct{}) {})
+	plain.Scheme = "https"
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
 	}
-	for range limit {
-		<-arrived
+	_ = l.Close()
+	_, noTLS := client(t, Options{Policy: Anywhere}).Get(context.Background(), Request{URL: plain})
+	_, noListener := client(t, Options{Policy: Anywhere}).Get(context.Background(), Request{URL: &url.URL{Scheme: "http", Host: l.Addr().String()}})
+	for want, err := range map[string]error{
+		"ok": nil, "denied": &DeniedError{}, "budget": &BudgetError{}, "resolve": &net.DNSError{}, "connect": noListener, "tls": noTLS,
+		"timeout": context.DeadlineExceeded, "canceled": context.Canceled, "status": &StatusError{}, "too_large": &TooLargeError{},
+		"broken": &BrokenError{io.ErrUnexpectedEOF}, "other": io.EOF,
+	} {
+		if err != nil {
+			err = fmt.Errorf("somewhere: %w", err)
+		}
+		if got := Kind(err); got != want || !slices.Contains(Kinds, got) {
+			t.Errorf("%v is of the kind %s, want %s", err, got, want)
+		}
 	}
-	if _, err := c.Get(context.Background(), Request{URL: u, Timeout: 100 * time.Millisecond}); err == nil {
-		t.Error("a further request was answered")
-	}
-	if len(arrived) != 0 {
-		t.Error("a further request got a connection")
-	}
-	cancel()
-	all.Wait()
 }
 
 func TestHTTPSVerifiesTheCertificate(t *testing.T) {
@@ -268,17 +253,187 @@ func TestHTTPSVerifiesTheCertificate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := client(t, Options{Policy: anywhere}).Get(context.Background(), Request{URL: u}); err == nil || !strings.Contains(err.Error(), "certificate") {
-		t.Errorf("got %v, want an error about the certificate", err)
+	if _, err := client(t, Options{Policy: Anywhere}).Get(context.Background(), Request{URL: u}); err == nil || !strings.Contains(err.Error(), "certificate") || Kind(err) != "tls" {
+		t.Errorf("got %v of the kind %s, want an error about the certificate", err, Kind(err))
 	}
 	trusting := s.Client().Transport.(*http.Transport).TLSClientConfig
-	if _, err := client(t, Options{Policy: anywhere, TLS: trusting}).Get(context.Background(), Request{URL: u}); err != nil {
+	if _, err := client(t, Options{Policy: Anywhere, TLS: trusting}).Get(context.Background(), Request{URL: u}); err != nil {
 		t.Error(err)
 	}
 }
 
-func TestOtherSchemesAreRefused(t *testing.T) {
-	if _, err := client(t, Options{}).Get(context.Background(), Request{URL: &url.URL{Scheme: "file", Path: "/etc/passwd"}}); err == nil {
-		t.Error("file is accepted")
+// raw answers each connection with the text, byte by byte if slowly is set, and keeps it open.
+func raw(t *testing.T, answer string, slowly bool) *url.URL {
+	t.Helper()
+	text := []byte(answer)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
 	}
+	done := make(chan struct{})
+	var all sync.WaitGroup
+	all.Go(func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			all.Go(func() {
+				defer func() { _ = conn.Close() }()
+				piece := len(text)
+				if slowly {
+					piece = 1
+				}
+				for i := 0; i < len(text); i += piece {
+					if _, err := conn.Write(text[i : i+piece]); err != nil {
+						return
+					}
+					if slowly {
+						select {
+						case <-done:
+							return
+						case <-time.After(time.Millisecond):
+						}
+					}
+				}
+				<-done
+			})
+		}
+	})
+	t.Cleanup(func() {
+		close(done)
+		_ = l.Close()
+		all.Wait()
+	})
+	return &url.URL{Scheme: "http", Host: l.Addr().String()}
+}
+
+func TestWhatIsHardlyHTTPIsAnError(t *testing.T) {
+	const ok = "HTTP/1.1 200 OK\r\n"
+	for name, c := range map[string]struct {
+		text   string
+		slowly bool
+		kind   string
+	}{
+		"headers that drip":            {ok + strings.Repeat("X-A: b\r\n", 10000), true, "timeout"},
+		"10 MiB of headers":            {ok + strings.Repeat("X-A: "+strings.Repeat("b", 1000)+"\r\n", 10<<10), false, "broken"},
+		"a header line without end":    {ok + "X-A: " + strings.Repeat("b", 10<<20), false, "broken"},
+		"interim answers without end":  {strings.Repeat("HTTP/1.1 103 Early Hints\r\nX-A: b\r\n\r\n", 10000), false, "broken"},
+		"chunk extensions without end": {ok + "Transfer-Encoding: chunked\r\n\r\n1;" + strings.Repeat("x", 1<<20), false, "broken"},
+		"small chunks without end":     {ok + "Transfer-Encoding: chunked\r\n\r\n" + strings.Repeat("1\r\na\r\n", 2<<20), false, "too_large"},
+		"trailers without end": {ok + "Transfer-Encoding: chunked\r\nTrailer: X\r\n\r\n1\r\na\r\n0\r\n" +
+			strings.Repeat("X: a\r\n", 100000), false, "broken"},
+		"two lengths":      {ok + "Content-Length: 1\r\nContent-Length: 2\r\n\r\nab", false, "broken"},
+		"another protocol": {"SSH-2.0-OpenSSH_9.9\r\n", false, "broken"},
+		"a switch of protocols": {"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n" +
+			strings.Repeat("x", 2<<20), false, "status"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			u := raw(t, c.text, c.slowly)
+			timeout := 30 * time.Second
+			if c.kind == "timeout" {
+				timeout = 300 * time.Millisecond
+			}
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			_, err := client(t, Options{Policy: Anywhere}).Get(context.Background(), Request{URL: u, Timeout: timeout})
+			runtime.ReadMemStats(&after)
+			if Kind(err) != c.kind {
+				t.Errorf("got %v of the kind %s, want %s", err, Kind(err), c.kind)
+			}
+			if grown := after.TotalAlloc - before.TotalAlloc; grown > 8<<20 {
+				t.Errorf("%d bytes were allocated", grown)
+			}
+		})
+	}
+}
+
+func TestDoReturnsAnyStatus(t *testing.T) {
+	u := serve(t, func(w http.ResponseWriter, r *http.Request, _ <-chan struct{}) {
+		body, _ := io.ReadAll(r.Body)
+		w.Header().Set("Retry-After", "7")
+		w.WriteHeader(http.StatusTooManyRequests)
+		fmt.Fprint(w, r.Method, " ", r.Header.Get("Content-Type"), " ", r.Header.Get("Accept"), " ", string(body))
+	})
+	r, err := client(t, Options{Policy: Anywhere}).Do(context.Background(), Request{
+		URL: u, Method: http.MethodPost, Header: http.Header{"Content-Type": {"a/b"}, "accept": {"text/csv"}, "Accept-Encoding": {"gzip"}}, Body: []byte("x"),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Status != http.StatusTooManyRequests || r.Header.Get("Retry-After") != "7" || string(r.Body) != "POST a/b text/csv x" {
+		t.Errorf("got %d %v %q", r.Status, r.Header, r.Body)
+	}
+	redirect := serve(t, bad["a redirect"].answer)
+	if _, err := client(t, Options{Policy: Anywhere}).Do(context.Background(), Request{URL: redirect}); Kind(err) != "status" {
+		t.Errorf("a redirect: %v", err)
+	}
+}
+
+func TestStream(t *testing.T) {
+	long := strings.Repeat("0123456789abcdef", 1<<16) // 1 MiB
+	send := func(n int) *url.URL {
+		return serve(t, func(w http.ResponseWriter, _ *http.Request, _ <-chan struct{}) {
+			for range n {
+				fmt.Fprint(w, long)
+			}
+		})
+	}
+	c := client(t, Options{Policy: Anywhere})
+	count := 0
+	drain := func(r io.Reader) error {
+		n, _ := io.Copy(io.Discard, r) // a reader that takes no notice of errors
+		count = int(n)
+		return nil
+	}
+	if err := c.Stream(context.Background(), Request{URL: send(16)}, drain); err != nil || count != 16<<20 {
+		t.Errorf("16 MiB: read %d, %v", count, err)
+	}
+	if err := c.Stream(context.Background(), Request{URL: send(17)}, drain); Kind(err) != "too_large" || count != 16<<20 {
+		t.Errorf("17 MiB: read %d, %v", count, err)
+	}
+	first := errors.New("no such series")
+	if err := c.Stream(context.Background(), Request{URL: send(17)}, func(r io.Reader) error { return first }); !errors.Is(err, first) {
+		t.Errorf("a reader that stops early: %v", err)
+	}
+	if err := c.Stream(context.Background(), Request{URL: serve(t, bad["a connection cut off"].answer)}, drain); Kind(err) != "broken" {
+		t.Errorf("an answer that breaks off: %v", err)
+	}
+	if err := c.Stream(context.Background(), Request{URL: serve(t, bad["an error"].answer)}, drain); Kind(err) != "status" {
+		t.Errorf("an error: %v", err)
+	}
+}
+
+func TestRoundTripperHoldsTheSameBounds(t *testing.T) {
+	for name, bad := range bad {
+		if bad.kind == "status" && !strings.Contains(bad.want, "redirects") {
+			continue // it hands them on
+		}
+		t.Run(name, func(t *testing.T) {
+			u := serve(t, bad.answer)
+			o := Options{Policy: Anywhere, Budget: Budget{PerHost: 1}}
+			if bad.kind == "timeout" {
+				o.Timeout = 200 * time.Millisecond
+			}
+			c := client(t, o)
+			h := http.Client{Transport: c.RoundTripper("shop", "test", nil)}
+			for range 2 { // the second needs the place of the first
+				r, err := h.Get(u.String())
+				if err == nil {
+					_, err = io.Copy(io.Discard, r.Body)
+					_ = r.Body.Close()
+				}
+				if Kind(err) != bad.kind {
+					t.Errorf("got %v of the kind %s, want %s", err, Kind(err), bad.kind)
+				}
+			}
+		})
+	}
+	t.Run("what is refused is not sent", func(t *testing.T) {
+		h := http.Client{Transport: client(t, Options{}).RoundTripper("shop", "test", nil)}
+		_, err := h.Post("http://127.0.0.1:1/?secret", "a/b", strings.NewReader("x")) //nolint:bodyclose // there is none
+		if Kind(err) != "denied" || strings.Contains(WithoutURL(err).Error(), "secret") {
+			t.Errorf("got %v", WithoutURL(err))
+		}
+	})
 }
