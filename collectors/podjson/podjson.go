@@ -1,5 +1,5 @@
 // Package podjson collects one number from each pod of a workload: a JSON document that the pod serves over HTTP, and a
-// path or an expression that finds the number in it. It reads pods from memory, the workload's selector from its /scale,
+// path or an expression that finds the number in it; or metrics in Prometheus' text format, and a selector. It reads pods from memory, the workload's selector from its /scale,
 // and talks to the pods' own addresses through the bounded client, never to anything else.
 package podjson
 
@@ -8,7 +8,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
+	"net/http"
 	"net/url"
 	"runtime"
 	"slices"
@@ -27,6 +29,7 @@ import (
 	"github.com/kubetide/kubetide/collectors"
 	"github.com/kubetide/kubetide/internal/jsonvalue"
 	"github.com/kubetide/kubetide/internal/outbound"
+	"github.com/kubetide/kubetide/internal/promtext"
 	"github.com/kubetide/kubetide/internal/sample"
 )
 
@@ -35,7 +38,7 @@ const Name = "json-path"
 
 // How many pods are asked at once. The first bound keeps one large workload from taking all places, the second one tenant,
 // the third one bounds the memory that answers take, 1 MiB each at most. Pods that were slow last time have only the places
-// of the last two, so that they keep nobody else waiting.
+// of the last two, so that they keep nobody else waiting. Text is read as it comes and takes 64 KiB.
 const (
 	perCollection = 16
 	perNamespace  = 64
@@ -86,9 +89,12 @@ func New(pods collectors.Pods, scales collectors.Scales, client *outbound.Client
 	}
 }
 
-// Keys are the annotation keys of kube-metrics-adapter's pod collector.
+// formatText is the one value of the key format besides json, which is the default.
+const formatText = "prometheus"
+
+// Keys are the annotation keys of kube-metrics-adapter's pod collector, and those of Prometheus' text format.
 func (s *Source) Keys() []string {
-	return []string{"json-key", "json-eval", "path", "port", "scheme", "raw-query", "aggregator", "request-timeout",
+	return []string{"format", "metric", "json-key", "json-eval", "path", "port", "scheme", "raw-query", "aggregator", "request-timeout",
 		"connect-timeout", "min-pod-ready-age"}
 }
 
@@ -121,7 +127,8 @@ func (s *Source) Open(q sample.Query) (collectors.Collector, error) {
 
 // config is what the settings mean.
 type config struct {
-	value          *jsonvalue.Expression
+	json           *jsonvalue.Expression
+	text           *promtext.Expression // one of the two is nil
 	scheme, port   string
 	path, query    string
 	requestTimeout time.Duration
@@ -136,19 +143,32 @@ func parse(s sample.Settings) (c config, canonical sample.Settings, err error) {
 	if err != nil {
 		return c, nil, collectors.BadKey("aggregator", "%w", err)
 	}
-	path, script := s["json-key"], s["json-eval"]
-	switch {
+	path, script, metric := s["json-key"], s["json-eval"], s["metric"]
+	switch format := cmp.Or(s["format"], "json"); {
+	case format == formatText && path != "":
+		return c, nil, collectors.BadKey("json-key", "it cannot be used with format %s", formatText)
+	case format == formatText && script != "":
+		return c, nil, collectors.BadKey("json-eval", "it cannot be used with format %s", formatText)
+	case format == formatText:
+		if c.text, err = promtext.Parse(metric, aggregator); err != nil {
+			return c, nil, collectors.BadKey("metric", "%w", err)
+		}
+		canonical["format"], canonical["metric"] = formatText, metric
+	case format != "json":
+		return c, nil, collectors.BadKey("format", "%.40q is neither json nor %s", format, formatText)
+	case metric != "":
+		return c, nil, collectors.BadKey("metric", "it can be used with format %s only", formatText)
 	case path == "" && script == "":
 		return c, nil, collectors.BadKey("json-key", "it or json-eval is required")
 	case path != "" && script != "":
 		return c, nil, collectors.BadKey("json-eval", "it cannot be used together with json-key")
 	case path != "":
-		if c.value, err = jsonvalue.Path(path, aggregator); err != nil {
+		if c.json, err = jsonvalue.Path(path, aggregator); err != nil {
 			return c, nil, collectors.BadKey("json-key", "%w", err)
 		}
 		canonical["json-key"] = path
 	default:
-		if c.value, err = jsonvalue.Script(script, aggregator); err != nil {
+		if c.json, err = jsonvalue.Script(script, aggregator); err != nil {
 			return c, nil, collectors.BadKey("json-eval", "%w", err)
 		}
 		canonical["json-eval"] = script
@@ -261,9 +281,8 @@ func (c *collector) Collect(ctx context.Context) ([]sample.Point, error) {
 	group.SetLimit(perCollection)
 	for i, pod := range pods {
 		group.Go(func() error {
-			var milli int64
-			milli, outcomes[i], failures[i] = c.ask(ctx, pod, before[pod.UID])
-			points[i] = sample.Point{Pod: pod.Name, UID: pod.UID, Labels: labels.Set(pod.Labels), Milli: milli}
+			points[i] = sample.Point{Pod: pod.Name, UID: pod.UID, Labels: labels.Set(pod.Labels)}
+			outcomes[i], failures[i] = c.ask(ctx, pod, before[pod.UID], &points[i])
 			return nil
 		})
 	}
@@ -337,22 +356,32 @@ func readySince(pod *corev1.Pod) (time.Time, bool) {
 
 // ask gets one pod's value. A pod's number of jobs or requests is never below zero: the HPA makes nonsense of a negative
 // value, so it is an error and not a value.
-func (c *collector) ask(ctx context.Context, pod *corev1.Pod, before outcome) (milli int64, now outcome, err error) {
+func (c *collector) ask(ctx context.Context, pod *corev1.Pod, before outcome, to *sample.Point) (now outcome, err error) {
 	s := c.source
 	done, err := s.enter(ctx, c.query.Namespace, before == slow)
 	if err != nil {
-		return 0, max(before, failed), fmt.Errorf("it was not asked in time: %w", err)
+		return max(before, failed), fmt.Errorf("it was not asked in time: %w", err)
 	}
 	defer done()
 	began := s.clock.Now()
-	body, err := s.client.Get(ctx, outbound.Request{
+	request := outbound.Request{
 		Namespace: c.query.Namespace, Collector: Name, Pod: true,
 		URL: &url.URL{
 			Scheme: c.config.scheme, Host: net.JoinHostPort(pod.Status.PodIP, c.config.port),
 			Path: c.config.path, RawQuery: c.config.query,
 		},
 		Timeout: c.config.requestTimeout, ConnectTimeout: c.config.connectTimeout,
-	})
+	}
+	var document []byte
+	if c.config.text != nil {
+		request.Header = http.Header{"Accept": {promtext.Accept}}
+		err = s.client.Stream(ctx, request, func(body io.Reader) (err error) {
+			to.Milli, to.Age, err = c.config.text.EvaluateAt(ctx, body, began)
+			return err
+		})
+	} else {
+		document, err = s.client.Get(ctx, request)
+	}
 	timeout := interface{ Timeout() bool }(nil)
 	switch {
 	case errors.As(err, &timeout) && timeout.Timeout(), s.clock.Since(began) > slowAfter:
@@ -360,21 +389,24 @@ func (c *collector) ask(ctx context.Context, pod *corev1.Pod, before outcome) (m
 	case err != nil:
 		now = failed
 	}
-	if err != nil {
-		return 0, now, err
+	if err == nil && c.config.json != nil {
+		to.Milli, err = c.decode(ctx, document)
 	}
-	if err := s.decoding.Acquire(ctx, 1); err != nil {
-		return 0, now, err
-	}
-	defer s.decoding.Release(1)
-	milli, err = c.config.value.Evaluate(ctx, body)
-	if err == nil && milli < 0 {
-		err = fmt.Errorf("the value %v is negative", float64(milli)/1000)
+	if err == nil && to.Milli < 0 {
+		err = fmt.Errorf("the value %v is negative", float64(to.Milli)/1000)
 	}
 	if err != nil {
-		return 0, max(now, failed), err
+		return max(now, failed), err
 	}
-	return milli, now, nil
+	return now, nil
+}
+
+func (c *collector) decode(ctx context.Context, document []byte) (milli int64, err error) {
+	if err := c.source.decoding.Acquire(ctx, 1); err != nil {
+		return 0, err
+	}
+	defer c.source.decoding.Release(1)
+	return c.config.json.Evaluate(ctx, document)
 }
 
 // enter waits for a place of the namespace and of the process, of those for slow pods or of the others. done gives it

@@ -173,25 +173,36 @@ func TestParse(t *testing.T) {
 				"request-timeout": "1500ms", "connect-timeout": "1s", "min-pod-ready-age": "60s", "other": "x"},
 			sample.Settings{"json-eval": "$.a / 2", "port": "8443", "scheme": "https", "path": "/metrics", "raw-query": "a=1&b=%20", "aggregator": "max",
 				"request-timeout": "1.5s", "connect-timeout": "1s", "min-pod-ready-age": "1m0s"}, ""},
-		"no expression":              {sample.Settings{"port": "1"}, nil, `key "json-key": it or json-eval is required`},
-		"both expressions":           {sample.Settings{"json-key": "$.a", "json-eval": "$.a", "port": "1"}, nil, `key "json-eval": it cannot be used together`},
-		"a broken path":              {sample.Settings{"json-key": "rps", "port": "1"}, nil, `key "json-key": "rps" cannot be parsed`},
-		"a broken script":            {sample.Settings{"json-eval": "ceil)(", "port": "1"}, nil, `key "json-eval": "ceil)(" cannot be parsed`},
-		"no port":                    {sample.Settings{"json-key": "$.a"}, nil, `key "port": it is required`},
-		"port 0":                     {sample.Settings{"json-key": "$.a", "port": "0"}, nil, `key "port": "0" is not a port number`},
-		"a port too large":           {sample.Settings{"json-key": "$.a", "port": "65536"}, nil, `key "port"`},
-		"a port's name":              {sample.Settings{"json-key": "$.a", "port": "http"}, nil, `key "port"`},
-		"a port with another host":   {sample.Settings{"json-key": "$.a", "port": "80@evil:80"}, nil, `key "port"`},
-		"another scheme":             {sample.Settings{"json-key": "$.a", "port": "1", "scheme": "file"}, nil, `key "scheme": "file" is neither`},
-		"another aggregator":         {sample.Settings{"json-key": "$.a", "port": "1", "aggregator": "p99"}, nil, `key "aggregator"`},
-		"a path too long":            {sample.Settings{"json-key": "$.a", "port": "1", "path": long}, nil, `key "path": it is longer`},
-		"a query too long":           {sample.Settings{"json-key": "$.a", "port": "1", "raw-query": long}, nil, `key "raw-query": it is longer`},
-		"a query that ends the line": {sample.Settings{"json-key": "$.a", "port": "1", "raw-query": "a HTTP/1.1\r\nX: y"}, nil, `key "raw-query": it must be percent-encoded`},
-		"no duration":                {sample.Settings{"json-key": "$.a", "port": "1", "request-timeout": "15"}, nil, `key "request-timeout": "15" is not a duration`},
-		"a request timeout of 0":     {sample.Settings{"json-key": "$.a", "port": "1", "request-timeout": "0s"}, nil, `key "request-timeout": 0s is not between 1ms and 1m0s`},
-		"a request timeout too long": {sample.Settings{"json-key": "$.a", "port": "1", "request-timeout": "61s"}, nil, `key "request-timeout"`},
-		"a connect timeout below 0":  {sample.Settings{"json-key": "$.a", "port": "1", "connect-timeout": "-1s"}, nil, `key "connect-timeout"`},
-		"an age below 0":             {sample.Settings{"json-key": "$.a", "port": "1", "min-pod-ready-age": "-1s"}, nil, `key "min-pod-ready-age"`},
+		"the text format, with all defaults": {
+			sample.Settings{"format": "prometheus", "metric": `jobs{queue="mail"}`, "port": "8080", "aggregator": "sum"},
+			sample.Settings{"format": "prometheus", "metric": `jobs{queue="mail"}`, "port": "8080", "aggregator": "sum", "scheme": "http", "path": "/",
+				"request-timeout": "15s", "connect-timeout": "15s", "min-pod-ready-age": "0s"}, ""},
+		"the format that is the default": {sample.Settings{"format": "json", "json-key": "$.rps", "port": "8080"}, defaults(nil), ""},
+		"another format":                 {sample.Settings{"format": "xml", "json-key": "$.a", "port": "1"}, nil, `key "format": "xml" is neither json nor prometheus`},
+		"the text format with a path":    {sample.Settings{"format": "prometheus", "metric": "a", "json-key": "$.a", "port": "1"}, nil, `key "json-key": it cannot be used with format prometheus`},
+		"the text format with a script":  {sample.Settings{"format": "prometheus", "metric": "a", "json-eval": "$.a", "port": "1"}, nil, `key "json-eval": it cannot be used with format prometheus`},
+		"the text format, no metric":     {sample.Settings{"format": "prometheus", "port": "1"}, nil, `key "metric": it is empty`},
+		"a broken selector":              {sample.Settings{"format": "prometheus", "metric": "a{", "port": "1"}, nil, `key "metric": it is no PromQL`},
+		"a metric of JSON":               {sample.Settings{"metric": "a", "json-key": "$.a", "port": "1"}, nil, `key "metric": it can be used with format prometheus only`},
+		"no expression":                  {sample.Settings{"port": "1"}, nil, `key "json-key": it or json-eval is required`},
+		"both expressions":               {sample.Settings{"json-key": "$.a", "json-eval": "$.a", "port": "1"}, nil, `key "json-eval": it cannot be used together`},
+		"a broken path":                  {sample.Settings{"json-key": "rps", "port": "1"}, nil, `key "json-key": "rps" cannot be parsed`},
+		"a broken script":                {sample.Settings{"json-eval": "ceil)(", "port": "1"}, nil, `key "json-eval": "ceil)(" cannot be parsed`},
+		"no port":                        {sample.Settings{"json-key": "$.a"}, nil, `key "port": it is required`},
+		"port 0":                         {sample.Settings{"json-key": "$.a", "port": "0"}, nil, `key "port": "0" is not a port number`},
+		"a port too large":               {sample.Settings{"json-key": "$.a", "port": "65536"}, nil, `key "port"`},
+		"a port's name":                  {sample.Settings{"json-key": "$.a", "port": "http"}, nil, `key "port"`},
+		"a port with another host":       {sample.Settings{"json-key": "$.a", "port": "80@evil:80"}, nil, `key "port"`},
+		"another scheme":                 {sample.Settings{"json-key": "$.a", "port": "1", "scheme": "file"}, nil, `key "scheme": "file" is neither`},
+		"another aggregator":             {sample.Settings{"json-key": "$.a", "port": "1", "aggregator": "p99"}, nil, `key "aggregator"`},
+		"a path too long":                {sample.Settings{"json-key": "$.a", "port": "1", "path": long}, nil, `key "path": it is longer`},
+		"a query too long":               {sample.Settings{"json-key": "$.a", "port": "1", "raw-query": long}, nil, `key "raw-query": it is longer`},
+		"a query that ends the line":     {sample.Settings{"json-key": "$.a", "port": "1", "raw-query": "a HTTP/1.1\r\nX: y"}, nil, `key "raw-query": it must be percent-encoded`},
+		"no duration":                    {sample.Settings{"json-key": "$.a", "port": "1", "request-timeout": "15"}, nil, `key "request-timeout": "15" is not a duration`},
+		"a request timeout of 0":         {sample.Settings{"json-key": "$.a", "port": "1", "request-timeout": "0s"}, nil, `key "request-timeout": 0s is not between 1ms and 1m0s`},
+		"a request timeout too long":     {sample.Settings{"json-key": "$.a", "port": "1", "request-timeout": "61s"}, nil, `key "request-timeout"`},
+		"a connect timeout below 0":      {sample.Settings{"json-key": "$.a", "port": "1", "connect-timeout": "-1s"}, nil, `key "connect-timeout"`},
+		"an age below 0":                 {sample.Settings{"json-key": "$.a", "port": "1", "min-pod-ready-age": "-1s"}, nil, `key "min-pod-ready-age"`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := collectors.Request{Kind: sample.Pods, Namespace: "shop", Metric: "rps", Target: target, Settings: c.settings, Interval: time.Minute}
@@ -244,6 +255,104 @@ func TestCollect(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
+	}
+}
+
+func TestCollectTextFormat(t *testing.T) {
+	accepts := make(chan string, 2)
+	port, c := serve(t, map[string]handler{
+		"a": func(w http.ResponseWriter, r *http.Request, _ <-chan struct{}) {
+			accepts <- r.Header.Get("Accept")
+			fmt.Fprint(w, "# TYPE jobs gauge\njobs{queue=\"mail\"} 2.5\njobs{queue=\"push\"} 1\njobs_total 9\n")
+		},
+		"b": func(w http.ResponseWriter, _ *http.Request, _ <-chan struct{}) {
+			filler := strings.Repeat("jobs_total{x=\"y\"} 1\n", 2000)
+			for range 2 << 20 / len(filler) { // more than a JSON document may have
+				fmt.Fprint(w, filler)
+			}
+			fmt.Fprintf(w, "jobs 7 %d\n", now.Add(-20*time.Second).UnixMilli())
+		},
+	})
+	got, err := open(t, c, sample.Settings{"format": "prometheus", "metric": "jobs", "aggregator": "sum", "port": port}).Collect(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []sample.Point{
+		{Pod: "a", UID: "uid-a", Labels: labels.Set{"app": "web", "pod": "a"}, Milli: 3500},
+		{Pod: "b", UID: "uid-b", Labels: labels.Set{"app": "web", "pod": "b"}, Milli: 7000, Age: 20 * time.Second},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	if accept := <-accepts; !strings.HasPrefix(accept, "text/plain;version=1.0.0") {
+		t.Errorf("Accept: %s", accept)
+	}
+}
+
+func TestABadTextIsReportedAndDisturbsNoOther(t *testing.T) {
+	for name, c := range map[string]struct {
+		answer handler
+		want   string
+	}{
+		"json":      {answer(`{"rps": 1}`), "the last line has no end"},
+		"html":      {answer("<html>\n"), "line 1 is not in Prometheus' text format"},
+		"no-metric": {answer("rpm 1\n"), `no series of the metric "rps" matches`},
+		"several":   {answer("rps{a=\"1\"} 1\nrps 2\n"), "no aggregator function has been specified"},
+		"nan":       {answer("rps NaN\n"), "the value NaN"},
+		"infinite":  {answer("rps -Inf\n"), "the value -Inf"},
+		"negative":  {answer("rps -3\n"), "the value -3 is negative"},
+		"cut-off":   {answer("rps 1"), "the last line has no end"},
+		"status":    {func(w http.ResponseWriter, _ *http.Request, _ <-chan struct{}) { w.WriteHeader(http.StatusNotFound) }, "status 404, not 200"},
+		"aborted": {func(w http.ResponseWriter, _ *http.Request, _ <-chan struct{}) {
+			fmt.Fprint(w, "rps 1\n")
+			w.(http.Flusher).Flush()
+			panic(http.ErrAbortHandler)
+		}, "EOF"},
+		"dripping": {func(w http.ResponseWriter, _ *http.Request, done <-chan struct{}) {
+			fmt.Fprint(w, "rps 1\n")
+			w.(http.Flusher).Flush()
+			<-done
+		}, "no complete answer within 1s"},
+		"compressed": {func(w http.ResponseWriter, _ *http.Request, _ <-chan struct{}) {
+			w.Header().Set("Content-Encoding", "gzip")
+			fmt.Fprint(w, "rps 1\n")
+		}, `content encoding "gzip"`},
+		"endless": {func(w http.ResponseWriter, _ *http.Request, _ <-chan struct{}) {
+			for line := []byte(strings.Repeat("rpm 1\n", 5000)); ; {
+				if _, err := w.Write(line); err != nil {
+					return
+				}
+			}
+		}, "larger than 16777216 bytes"},
+		"endless-line": {func(w http.ResponseWriter, _ *http.Request, _ <-chan struct{}) {
+			chunk := []byte(strings.Repeat("x", 32<<10))
+			for _, err := fmt.Fprint(w, "rps"); err == nil; {
+				_, err = w.Write(chunk)
+			}
+		}, "larger than 16777216 bytes"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			port, pods := serve(t, map[string]handler{name: c.answer, "good": answer("rps 5\n")})
+			timeout := "1m"
+			if strings.Contains(c.want, "within") {
+				timeout = "1s"
+			}
+			collector := open(t, pods, sample.Settings{"format": "prometheus", "metric": "rps", "port": port, "request-timeout": timeout})
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			points, err := collector.Collect(context.Background())
+			runtime.ReadMemStats(&after)
+			if err == nil || !strings.Contains(err.Error(), "1 of 2 pods gave no value: pod "+name+": ") || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("got the error %v, want pod %s and %q", err, name, c.want)
+			}
+			if len(points) != 1 || points[0].Pod != "good" || points[0].Milli != 5000 {
+				t.Errorf("got %+v, want the good pod's value", points)
+			}
+			// All that was allocated meanwhile, the pod's own part included, freed or not.
+			if grown := after.TotalAlloc - before.TotalAlloc; grown > 8<<20 {
+				t.Errorf("%d bytes were allocated", grown)
+			}
+		})
 	}
 }
 
