@@ -2,6 +2,7 @@ package outbound
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
@@ -19,14 +20,16 @@ type Credentials struct {
 	// Host is a host, for all its ports, or host:port.
 	Host string
 	// Token is sent as a bearer token. If it is empty, Username and Password are sent.
-	Token              string
+	Token string
+	// Scheme is sent before Token; Bearer if empty.
+	Scheme             string
 	Username, Password string
 }
 
 func (c *Credentials) set(header http.Header) {
 	r := http.Request{Header: header}
 	if c.Token != "" {
-		header.Set("Authorization", "Bearer "+c.Token)
+		header.Set("Authorization", cmp.Or(c.Scheme, "Bearer")+" "+c.Token)
 	} else {
 		r.SetBasicAuth(c.Username, c.Password)
 	}

@@ -34,6 +34,7 @@ func TestCredentialsGoToTheirHostOnly(t *testing.T) {
 	}{
 		"a token":                  {Credentials{Host: u.Host, Token: "t"}, "Bearer t"},
 		"a password":               {Credentials{Host: u.Host, Username: "u", Password: "p"}, "Basic dTpw"},
+		"another scheme":           {Credentials{Host: u.Host, Token: "t", Scheme: "Token"}, "Token t"},
 		"a host for all its ports": {Credentials{Host: "127.0.0.1", Token: "t"}, "Bearer t"},
 		"another port":             {Credentials{Host: "127.0.0.1:1", Token: "t"}, "sending credentials to " + u.Host + ` is refused: they are for "127.0.0.1:1" only`},
 		"another host":             {Credentials{Host: "example.org", Token: "t"}, `they are for "example.org" only`},
