@@ -95,6 +95,7 @@ type Adapter struct {
 	events    record.EventBroadcaster
 	pods      *pods
 	scales    *scales
+	secrets   *secrets
 
 	ready atomic.Bool
 
@@ -150,6 +151,7 @@ func build(o Options, client kubernetes.Interface, mapper meta.RESTMapper, gette
 	a.events.StartRecordingToSink(&typedcorev1.EventSinkImpl{Interface: client.CoreV1().Events("")})
 	a.pods = &pods{lister: a.workloads.Core().V1().Pods().Lister()}
 	a.scales = newScales(a.workloads.Apps().V1(), mapper, getter, o.Clock)
+	a.secrets = newSecrets(client.CoreV1(), o.Clock)
 	a.scheduler = collection.New(collection.Options{
 		Registry: a.registry, Scales: a.scales, Insert: a.store.Insert, Clock: o.Clock, Registerer: o.Registerer, Log: o.Log.WithName("collection"),
 		Report: func(q sample.Query, points int, err error) { a.discovery.Report(q, points, err) },
@@ -192,6 +194,9 @@ func (a *Adapter) Pods() collectors.Pods { return a.pods }
 
 // Scales reads the scale of any workload.
 func (a *Adapter) Scales() collectors.Scales { return a.scales }
+
+// Secrets reads tenants' Secrets that are meant for Kubetide.
+func (a *Adapter) Secrets() collectors.Secrets { return a.secrets }
 
 // Reader gives the answers, also those that the metrics APIs do not serve.
 func (a *Adapter) Reader() sample.Reader { return a.store }
