@@ -171,7 +171,7 @@ func TestFromAnHPAToItsValues(t *testing.T) {
 		t.Error(err)
 	}
 	err := testutil.GatherAndCompare(registry, strings.NewReader(`
-# HELP kubetide_series Queries by what is known of them. Labeled by collector and state (Fresh, Stale, Missing).
+# HELP kubetide_series Queries by what is known of them. Labeled by collector and state (Fresh, Fallback, Stale, Missing).
 # TYPE kubetide_series gauge
 kubetide_series{collector="numbers",state="Fresh"} 1
 `), "kubetide_series")

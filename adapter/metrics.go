@@ -12,7 +12,7 @@ import (
 
 var (
 	seriesDesc = prometheus.NewDesc("kubetide_series",
-		"Queries by what is known of them. Labeled by collector and state (Fresh, Stale, Missing).", []string{"collector", "state"}, nil)
+		"Queries by what is known of them. Labeled by collector and state (Fresh, Fallback, Stale, Missing).", []string{"collector", "state"}, nil)
 	ageDesc = prometheus.NewDesc("kubetide_sample_age_seconds",
 		"Age of the oldest value that is served. Labeled by collector.", []string{"collector"}, nil)
 )
@@ -29,17 +29,21 @@ func (m *sampleMetrics) Collect(out chan<- prometheus.Metric) {
 	now := m.clock.Now()
 	type key struct {
 		collector string
-		state     sample.State
+		state     string
 	}
 	series, oldest := map[key]int{}, map[string]time.Duration{}
 	m.store.Each(func(q sample.Query, a sample.Answer) {
-		series[key{q.Collector, a.State}]++
+		state := a.State.String()
+		if a.Instead.Serves() {
+			state = "Fallback"
+		}
+		series[key{q.Collector, state}]++
 		if a.State == sample.Fresh {
 			oldest[q.Collector] = max(oldest[q.Collector], now.Sub(a.Taken))
 		}
 	})
 	for k, n := range series {
-		out <- prometheus.MustNewConstMetric(seriesDesc, prometheus.GaugeValue, float64(n), k.collector, k.state.String())
+		out <- prometheus.MustNewConstMetric(seriesDesc, prometheus.GaugeValue, float64(n), k.collector, k.state)
 	}
 	for collector, age := range oldest {
 		out <- prometheus.MustNewConstMetric(ageDesc, prometheus.GaugeValue, age.Seconds(), collector)

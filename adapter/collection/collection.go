@@ -115,7 +115,7 @@ func New(o Options) *Scheduler {
 	}
 	s := &Scheduler{Options: o, wake: make(chan struct{}, 1), jobs: map[sample.Query]*job{}, allWarm: make(chan struct{}),
 		pools: [2]*pool{newPool(fastLimit, fastPerNamespace), newPool(slowLimit, slowPerNamespace)}}
-	s.metrics = newMetrics(o.Registerer, s)
+	s.metrics = newMetrics(o.Registerer)
 	return s
 }
 
@@ -133,7 +133,7 @@ func (s *Scheduler) Add(q sample.Query) {
 	}
 	j := &job{query: q, collector: collector, position: -1}
 	s.jobs[q] = j
-	s.metrics.queries.WithLabelValues(q.Collector).Inc()
+	s.metrics.added(q)
 	s.cold++
 	s.schedule(j, s.Clock.Now())
 }
@@ -147,7 +147,7 @@ func (s *Scheduler) Remove(q sample.Query) {
 		return
 	}
 	delete(s.jobs, q)
-	s.metrics.queries.WithLabelValues(q.Collector).Dec()
+	s.metrics.removed(q)
 	j.removed = true
 	if j.position >= 0 {
 		heap.Remove(&s.due, j.position)
@@ -273,8 +273,10 @@ func (s *Scheduler) start() {
 		for j := p.next(); j != nil; j = p.next() {
 			ctx, cancel := context.WithTimeout(s.ctx, min(s.Deadline, j.query.Interval))
 			j.cancel, j.started = cancel, s.Clock.Now()
-			started := j.started
+			started, running := j.started, s.metrics.running.WithLabelValues(j.query.Collector)
+			running.Inc()
 			s.running.Go(func() {
+				defer running.Dec()
 				defer cancel()
 				s.collect(ctx, p, j, started)
 			})
@@ -297,7 +299,7 @@ func (s *Scheduler) collect(ctx context.Context, p *pool, j *job, started time.T
 	if len(points) > 0 && collectors.IsWarning(err) {
 		err = nil
 	}
-	s.metrics.observe(j.query.Collector, took, len(points), err, late)
+	s.metrics.observe(j.query, took, len(points), err, late)
 	if s.Insert(sample.Result{Query: j.query, Taken: started, Points: points, Err: err}) {
 		s.report(j.query, len(points), reported)
 	}

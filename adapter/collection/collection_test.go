@@ -273,14 +273,14 @@ func TestOutcomesAreReportedAndCounted(t *testing.T) {
 		t.Errorf("reports (-want +got):\n%s", diff)
 	}
 	err := testutil.GatherAndCompare(registry, strings.NewReader(`
-# HELP kubetide_collections_total Collections that have ended. Labeled by collector and result (success, partial, no_data, timeout, panic, error).
+# HELP kubetide_collections_total Collections that have ended. Labeled by collector, namespace and result: success, partial, no_data, or the kind of the failure.
 # TYPE kubetide_collections_total counter
-kubetide_collections_total{collector="fake",result="error"} 2
-kubetide_collections_total{collector="fake",result="no_data"} 1
-kubetide_collections_total{collector="fake",result="panic"} 1
-kubetide_collections_total{collector="fake",result="partial"} 1
-kubetide_collections_total{collector="fake",result="success"} 1
-kubetide_collections_total{collector="fake",result="timeout"} 1
+kubetide_collections_total{collector="fake",namespace="shop",result="error"} 2
+kubetide_collections_total{collector="fake",namespace="shop",result="no_data"} 1
+kubetide_collections_total{collector="fake",namespace="shop",result="panic"} 1
+kubetide_collections_total{collector="fake",namespace="shop",result="partial"} 1
+kubetide_collections_total{collector="fake",namespace="shop",result="success"} 1
+kubetide_collections_total{collector="fake",namespace="shop",result="timeout"} 1
 # HELP kubetide_queries Distinct queries that are collected. Labeled by collector.
 # TYPE kubetide_queries gauge
 kubetide_queries{collector="fake"} 7

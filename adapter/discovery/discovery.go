@@ -40,11 +40,13 @@ type Options struct {
 	// Add and Remove are told which queries are to be collected and served.
 	Add, Remove func(sample.Query)
 	// Bar is told which series are asked for in a way that cannot be collected, and when that ends.
-	Bar      func(series sample.Series, barred bool)
+	Bar func(series sample.Series, barred bool)
+	// Answer gives what is known of a query, to see when its fallback is served.
+	Answer   func(sample.Query) sample.Answer
 	Recorder record.EventRecorder
 	// Elected is closed when this process may write Events; nil if it may at once.
 	Elected <-chan struct{}
-	Clock   clock.PassiveClock
+	Clock   clock.WithDelayedExecution
 	// Registerer takes the metrics; none if nil.
 	Registerer prometheus.Registerer
 	Log        logr.Logger
@@ -59,6 +61,7 @@ type Discovery struct {
 	claims  map[sample.Series][]claim
 	served  map[sample.Series]sample.Query // that of the first claim
 	barred  map[sample.Series]int          // by how many metrics
+	looks   map[sample.Series]clock.Timer  // the next look at the fallback
 	mayTell bool
 	backlog map[subject]event
 }
@@ -75,6 +78,7 @@ type object struct {
 	// conflicts are the texts that have been told about series that another claim is served for.
 	conflicts map[sample.Series]string
 	topics    map[sample.Series]*topic
+	falls     map[sample.Series]*fall
 }
 
 // claim is one metric of one HPA that asks for a series.
@@ -87,7 +91,7 @@ type claim struct {
 // New returns a Discovery that knows nothing yet.
 func New(o Options) *Discovery {
 	d := &Discovery{Options: o, objects: map[types.NamespacedName]*object{}, claims: map[sample.Series][]claim{},
-		served: map[sample.Series]sample.Query{}, barred: map[sample.Series]int{},
+		served: map[sample.Series]sample.Query{}, barred: map[sample.Series]int{}, looks: map[sample.Series]clock.Timer{},
 		mayTell: o.Elected == nil, backlog: map[subject]event{}}
 	if o.Registerer != nil {
 		o.Registerer.MustRegister(d)
@@ -154,7 +158,8 @@ func (d *Discovery) set(obj any) {
 		o = nil
 	}
 	if o == nil {
-		o = &object{key: key, uid: hpa.UID, created: hpa.CreationTimestamp.Time, conflicts: map[sample.Series]string{}, topics: map[sample.Series]*topic{}}
+		o = &object{key: key, uid: hpa.UID, created: hpa.CreationTimestamp.Time, conflicts: map[sample.Series]string{}, topics: map[sample.Series]*topic{},
+			falls: map[sample.Series]*fall{}}
 		d.objects[key] = o
 	}
 
@@ -178,6 +183,7 @@ func (d *Discovery) set(obj any) {
 		return slices.ContainsFunc(o.queries, func(q sample.Query) bool { return q.Series() == series })
 	}
 	maps.DeleteFunc(o.topics, func(s sample.Series, _ *topic) bool { return !asked(s) })
+	maps.DeleteFunc(o.falls, func(s sample.Series, _ *fall) bool { return !asked(s) })
 	maps.DeleteFunc(o.conflicts, func(s sample.Series, _ string) bool { return !asked(s) })
 	if len(affected) > len(o.queries) {
 		maps.DeleteFunc(d.backlog, func(s subject, _ event) bool {
@@ -245,6 +251,7 @@ func (d *Discovery) settle(series sample.Series) {
 		delete(d.claims, series)
 		if had {
 			delete(d.served, series)
+			d.forgetFallback(series)
 			d.Remove(before)
 		}
 		return
@@ -254,6 +261,7 @@ func (d *Discovery) settle(series sample.Series) {
 		for _, c := range claims {
 			delete(c.object.topics, series)
 		}
+		d.forgetFallback(series)
 		d.served[series] = first.query
 		d.Add(first.query)
 		if had {

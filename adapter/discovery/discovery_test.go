@@ -18,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/record"
+	"k8s.io/utils/clock"
 	clocktesting "k8s.io/utils/clock/testing"
 	"pgregory.net/rapid"
 
@@ -40,19 +41,27 @@ func (source) Parse(r collectors.Request) (sample.Query, error) {
 
 func (source) Open(sample.Query) (collectors.Collector, error) { return nil, errors.New("not here") }
 
+// delayed calls what it was given as a real clock does, in a goroutine of its own.
+type delayed struct{ *clocktesting.FakeClock }
+
+func (c delayed) AfterFunc(d time.Duration, f func()) clock.Timer {
+	return c.FakeClock.AfterFunc(d, func() { go f() })
+}
+
 // bench is a Discovery that notes what it asks for and tells.
 type bench struct {
 	*Discovery
-	clock    *clocktesting.FakePassiveClock
+	clock    delayed
 	handler  cache.ResourceEventHandler
 	recorder *record.FakeRecorder
 	wanted   map[sample.Query]int
 	changes  []string
 	barred   map[sample.Series]bool
+	answer   sample.Answer
 }
 
 func newBench(change func(*Options)) *bench {
-	b := &bench{clock: clocktesting.NewFakePassiveClock(start), recorder: record.NewFakeRecorder(1000), wanted: map[sample.Query]int{}, barred: map[sample.Series]bool{}}
+	b := &bench{clock: delayed{clocktesting.NewFakeClock(start)}, recorder: record.NewFakeRecorder(2000), wanted: map[sample.Query]int{}, barred: map[sample.Series]bool{}}
 	registry := collectors.NewRegistry()
 	registry.Register(sample.External, source{}, "static")
 	o := Options{Registry: registry, DefaultInterval: time.Minute, Recorder: b.recorder, Clock: b.clock, Log: logr.Discard(),
@@ -64,6 +73,7 @@ func newBench(change func(*Options)) *bench {
 			b.wanted[q]--
 			b.changes = append(b.changes, "-"+q.Metric+q.Settings)
 		},
+		Answer: func(sample.Query) sample.Answer { return b.answer },
 		Bar: func(s sample.Series, barred bool) {
 			if b.barred[s] == barred {
 				panic("nothing new")

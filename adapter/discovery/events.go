@@ -9,7 +9,6 @@ import (
 	"time"
 	"unicode"
 
-	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/klog/v2"
 
@@ -32,6 +31,10 @@ const (
 	ReasonWarned = "MetricCollectionWarning"
 	// ReasonRecovered ends ReasonFailed.
 	ReasonRecovered = "MetricCollectionRecovered"
+	// ReasonFallback is for a metric whose fallback is served from now on.
+	ReasonFallback = "MetricFallbackStarted"
+	// ReasonFallbackEnded ends ReasonFallback.
+	ReasonFallbackEnded = "MetricFallbackEnded"
 )
 
 const (
@@ -69,7 +72,7 @@ type event struct {
 func (d *Discovery) tell(e event) {
 	d.Log.Info(e.text, "reason", e.reason, "horizontalPodAutoscaler", klog.KRef(e.object.key.Namespace, e.object.key.Name))
 	if !d.mayTell {
-		if e.reason == ReasonRecovered {
+		if e.kind == corev1.EventTypeNormal { // it ends what nobody was told of
 			delete(d.backlog, e.subject)
 		} else {
 			d.backlog[e.subject] = e
@@ -117,6 +120,7 @@ func (d *Discovery) Report(q sample.Query, points int, err error) {
 	if d.served[series] != q {
 		return
 	}
+	d.fallback(series)
 	for _, c := range d.claims[series] {
 		t := c.object.topics[series]
 		warning := points > 0 && collectors.IsWarning(err)
@@ -209,31 +213,4 @@ func outline(err error) string {
 		words = words[:40]
 	}
 	return strings.Join(words, " ")
-}
-
-var (
-	failingDesc = prometheus.NewDesc("kubetide_metric_failing",
-		"1 for a metric that cannot be read or collected; absent while all is well. Labeled by namespace, hpa and metric.", []string{"namespace", "hpa", "metric"}, nil)
-	hpasDesc = prometheus.NewDesc("kubetide_hpas", "HPAs that are watched.", nil, nil)
-)
-
-// Describe implements prometheus.Collector.
-func (d *Discovery) Describe(out chan<- *prometheus.Desc) { out <- failingDesc; out <- hpasDesc }
-
-// Collect implements prometheus.Collector.
-func (d *Discovery) Collect(out chan<- prometheus.Metric) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	out <- prometheus.MustNewConstMetric(hpasDesc, prometheus.GaugeValue, float64(len(d.objects)))
-	for _, o := range d.objects {
-		failing := maps.Clone(o.fatal)
-		for series, t := range o.topics {
-			if t.failing {
-				failing[series.Metric] = true
-			}
-		}
-		for metric := range failing {
-			out <- prometheus.MustNewConstMetric(failingDesc, prometheus.GaugeValue, 1, o.key.Namespace, o.key.Name, strings.ToValidUTF8(metric, "?"))
-		}
-	}
 }

@@ -86,7 +86,7 @@ func serve(t testing.TB, custom, external bool) *httptest.Server {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = listener.Close() })
-	o := ServerOptions{Provider: NewProvider(filled(), mapper()), Custom: custom, External: external, Certificate: certificate(t), Listener: listener, Version: "v0"}
+	o := ServerOptions{Provider: NewProvider(filled(), mapper(), clock.RealClock{}, nil), Custom: custom, External: external, Certificate: certificate(t), Listener: listener, Version: "v0"}
 	config, err := o.config()
 	if err != nil {
 		t.Fatal(err)
@@ -285,7 +285,7 @@ func TestServingNeedsAnAPIServerThatAuthenticates(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = listener.Close() }()
-	_, err = NewServer(ServerOptions{Provider: NewProvider(filled(), mapper()), Custom: true, External: true, Certificate: certificate(t),
+	_, err = NewServer(ServerOptions{Provider: NewProvider(filled(), mapper(), clock.RealClock{}, nil), Custom: true, External: true, Certificate: certificate(t),
 		Listener: listener, Kubeconfig: "/does/not/exist"})
 	if err == nil || !strings.Contains(err.Error(), "delegated authentication") {
 		t.Errorf("a server without authentication was made: %v", err)
@@ -301,7 +301,7 @@ func BenchmarkExternalHTTPS(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	o := ServerOptions{Provider: NewProvider(filled(), mapper()), Custom: true, External: true, Certificate: certificate(b), Listener: listener}
+	o := ServerOptions{Provider: NewProvider(filled(), mapper(), clock.RealClock{}, nil), Custom: true, External: true, Certificate: certificate(b), Listener: listener}
 	config, err := o.config()
 	if err != nil {
 		b.Fatal(err)

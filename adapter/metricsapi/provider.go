@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -18,6 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/metrics/pkg/apis/custom_metrics"
 	"k8s.io/metrics/pkg/apis/external_metrics"
+	"k8s.io/utils/clock"
 	"sigs.k8s.io/custom-metrics-apiserver/pkg/provider"
 	"sigs.k8s.io/custom-metrics-apiserver/pkg/provider/defaults"
 
@@ -39,15 +41,16 @@ type Store interface {
 type Provider struct {
 	defaults.DefaultCustomMetricsProvider
 	defaults.DefaultExternalMetricsProvider
-	store  Store
-	mapper meta.RESTMapper
+	store   Store
+	mapper  meta.RESTMapper
+	metrics *answerMetrics
 }
 
 var _ provider.MetricsProvider = (*Provider)(nil)
 
-// NewProvider returns a Provider. The mapper must learn of new kinds by itself.
-func NewProvider(store Store, mapper meta.RESTMapper) *Provider {
-	return &Provider{store: store, mapper: mapper}
+// NewProvider returns a Provider. The mapper must learn of new kinds by itself. registerer takes the metrics; none if nil.
+func NewProvider(store Store, mapper meta.RESTMapper, clock clock.PassiveClock, registerer prometheus.Registerer) *Provider {
+	return &Provider{store: store, mapper: mapper, metrics: newAnswerMetrics(clock, registerer)}
 }
 
 // notFound is the one status for no value, whatever the cause: an HPA treats all errors alike, and a 5xx would count
@@ -60,6 +63,7 @@ func notFound(err error) error {
 // GetExternalMetric returns the series with exactly the selector, else all that it matches.
 func (p *Provider) GetExternalMetric(_ context.Context, namespace string, selector labels.Selector, info provider.ExternalMetricInfo) (*external_metrics.ExternalMetricValueList, error) {
 	series, err := p.store.External(namespace, info.Metric, selector)
+	p.metrics.observe("external", series, err)
 	if err != nil {
 		return nil, notFound(err)
 	}
@@ -96,6 +100,7 @@ func (p *Provider) GetMetricByName(_ context.Context, name types.NamespacedName,
 			served, err = pod, nil
 		}
 	}
+	p.metrics.observe("custom", []store.Served{served}, err)
 	if err != nil {
 		return nil, notFound(err)
 	}
@@ -121,6 +126,7 @@ func (p *Provider) GetMetricBySelector(_ context.Context, namespace string, sele
 	default:
 		series, err = p.store.Objects(namespace, info.Metric, kind, metricSelector)
 	}
+	p.metrics.observe("custom", series, err)
 	if err != nil {
 		return nil, notFound(err)
 	}
