@@ -1,6 +1,7 @@
 package outbound
 
 import (
+	"bufio"
 	"compress/gzip"
 	"context"
 	"errors"
@@ -262,7 +263,7 @@ func TestHTTPSVerifiesTheCertificate(t *testing.T) {
 	}
 }
 
-// raw answers each connection with the text, byte by byte if slowly is set, and keeps it open.
+// raw answers the request of each connection with the text, byte by byte if slowly is set, and keeps it open.
 func raw(t *testing.T, answer string, slowly bool) *url.URL {
 	t.Helper()
 	text := []byte(answer)
@@ -280,6 +281,9 @@ func raw(t *testing.T, answer string, slowly bool) *url.URL {
 			}
 			all.Go(func() {
 				defer func() { _ = conn.Close() }()
+				if _, err := http.ReadRequest(bufio.NewReader(conn)); err != nil {
+					return
+				}
 				piece := len(text)
 				if slowly {
 					piece = 1
@@ -320,13 +324,13 @@ func TestWhatIsHardlyHTTPIsAnError(t *testing.T) {
 		"a header line without end":    {ok + "X-A: " + strings.Repeat("b", 10<<20), false, "broken"},
 		"interim answers without end":  {strings.Repeat("HTTP/1.1 103 Early Hints\r\nX-A: b\r\n\r\n", 10000), false, "broken"},
 		"chunk extensions without end": {ok + "Transfer-Encoding: chunked\r\n\r\n1;" + strings.Repeat("x", 1<<20), false, "broken"},
-		"small chunks without end":     {ok + "Transfer-Encoding: chunked\r\n\r\n" + strings.Repeat("1\r\na\r\n", 2<<20), false, "too_large"},
+		"small chunks without end":     {ok + "Transfer-Encoding: chunked\r\n\r\n" + strings.Repeat("1\r\na\r\n", 1<<16+10), false, "too_large"},
 		"trailers without end": {ok + "Transfer-Encoding: chunked\r\nTrailer: X\r\n\r\n1\r\na\r\n0\r\n" +
 			strings.Repeat("X: a\r\n", 100000), false, "broken"},
 		"two lengths":      {ok + "Content-Length: 1\r\nContent-Length: 2\r\n\r\nab", false, "broken"},
 		"another protocol": {"SSH-2.0-OpenSSH_9.9\r\n", false, "broken"},
 		"a switch of protocols": {"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n" +
-			strings.Repeat("x", 2<<20), false, "status"},
+			strings.Repeat("x", 1<<20), false, "status"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			u := raw(t, c.text, c.slowly)
@@ -336,7 +340,7 @@ func TestWhatIsHardlyHTTPIsAnError(t *testing.T) {
 			}
 			var before, after runtime.MemStats
 			runtime.ReadMemStats(&before)
-			_, err := client(t, Options{Policy: Anywhere}).Get(context.Background(), Request{URL: u, Timeout: timeout})
+			_, err := client(t, Options{Policy: Anywhere}).Get(context.Background(), Request{URL: u, Timeout: timeout, MaxBody: 64 << 10})
 			runtime.ReadMemStats(&after)
 			if Kind(err) != c.kind {
 				t.Errorf("got %v of the kind %s, want %s", err, Kind(err), c.kind)
@@ -345,6 +349,48 @@ func TestWhatIsHardlyHTTPIsAnError(t *testing.T) {
 				t.Errorf("%d bytes were allocated", grown)
 			}
 		})
+	}
+}
+
+func TestAServerThatSpeaksOutOfTurnCannotFloodTheLog(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n"+strings.Repeat("X-A: b\r\n", 1000)+"\r\n")
+			_, _ = io.Copy(io.Discard, conn)
+			_ = conn.Close()
+		}
+	}()
+	before := log.Writer()
+	defer log.SetOutput(before)
+	var lines []string
+	log.SetOutput(StandardLog(func(line string) { lines = append(lines, line) })) // the logger calls it under its lock
+	c := client(t, Options{Policy: Anywhere})
+	for range 50 {
+		_, err := c.Get(context.Background(), Request{URL: &url.URL{Scheme: "http", Host: l.Addr().String()}})
+		if kind := Kind(err); kind != "broken" && kind != "ok" { // a fast request is there before the answer
+			t.Fatalf("got %v of the kind %s", err, kind)
+		}
+	}
+	for range 50 { // in case that few of them were early
+		log.Print(strings.Repeat("x", 1000), "\n")
+	}
+	log.SetOutput(before)
+	if len(lines) < 5 || len(lines) > 10 {
+		t.Errorf("%d lines were logged", len(lines))
+	}
+	for _, line := range lines {
+		if len(line) > 250 || strings.HasSuffix(line, "\n") {
+			t.Errorf("the line has %d bytes: %.20q", len(line), line)
+		}
 	}
 }
 
