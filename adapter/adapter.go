@@ -21,6 +21,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apiserver/pkg/server/dynamiccertificates"
+	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/kubernetes/scheme"
@@ -60,6 +61,9 @@ type Options struct {
 	// DisregardIncompatibleHPAs says nothing about metrics that may be another adapter's.
 	DisregardIncompatibleHPAs bool
 
+	// Ingresses and RouteGroups have the objects watched that Routes reads.
+	Ingresses, RouteGroups bool
+
 	// CustomMetrics and ExternalMetrics install the API groups; with neither there is no server.
 	CustomMetrics, ExternalMetrics bool
 	// BindAddress (all if nil) and SecurePort are where the APIs listen; Listener is used instead if not nil.
@@ -77,7 +81,7 @@ type Options struct {
 	Registerer prometheus.Registerer
 	Log        logr.Logger
 	// Clock is the real one if nil.
-	Clock clock.Clock
+	Clock clock.WithDelayedExecution
 }
 
 // Adapter is one replica of the metrics adapter.
@@ -96,6 +100,7 @@ type Adapter struct {
 	pods      *pods
 	scales    *scales
 	secrets   *secrets
+	routes    *routes
 
 	ready atomic.Bool
 
@@ -128,7 +133,18 @@ func New(o Options) (*Adapter, error) {
 	if err != nil {
 		return nil, fmt.Errorf("adapter: %w", err)
 	}
-	return build(o, client, mapper, getter)
+	a, err := build(o, client, mapper, getter)
+	if err != nil || !o.RouteGroups {
+		return a, err
+	}
+	dynamicClient, err := dynamic.NewForConfig(o.Config)
+	if err == nil {
+		err = a.routes.watchRouteGroups(dynamicClient)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("adapter: %w", err)
+	}
+	return a, nil
 }
 
 func (o Options) withDefaults() Options {
@@ -158,9 +174,15 @@ func build(o Options, client kubernetes.Interface, mapper meta.RESTMapper, gette
 	})
 	a.discovery = discovery.New(discovery.Options{
 		Registry: a.registry, DefaultInterval: o.DefaultInterval, MaxAge: o.MaxAge, DisregardForeign: o.DisregardIncompatibleHPAs,
-		Add: a.serve, Remove: a.unserve, Bar: a.store.Bar, Clock: o.Clock, Registerer: o.Registerer, Elected: o.Elected, Log: o.Log.WithName("discovery"),
+		Add: a.serve, Remove: a.unserve, Bar: a.store.Bar, Answer: a.store.Answer, Clock: o.Clock, Registerer: o.Registerer, Elected: o.Elected, Log: o.Log.WithName("discovery"),
 		Recorder: a.events.NewRecorder(scheme.Scheme, corev1.EventSource{Component: "kubetide"}),
 	})
+	a.routes = newRoutes(o, a.Recollect)
+	if o.Ingresses {
+		if err := a.routes.watchIngresses(client); err != nil {
+			return nil, fmt.Errorf("adapter: %w", err)
+		}
+	}
 	if o.Registerer != nil {
 		o.Registerer.MustRegister(&sampleMetrics{store: a.store, clock: o.Clock})
 	}
@@ -175,7 +197,7 @@ func build(o Options, client kubernetes.Interface, mapper meta.RESTMapper, gette
 	}
 	if o.CustomMetrics || o.ExternalMetrics {
 		a.server, err = metricsapi.NewServer(metricsapi.ServerOptions{
-			Provider: metricsapi.NewProvider(a.store, mapper), Custom: o.CustomMetrics, External: o.ExternalMetrics,
+			Provider: metricsapi.NewProvider(a.store, mapper, o.Clock, o.Registerer), Custom: o.CustomMetrics, External: o.ExternalMetrics,
 			Kubeconfig: o.Kubeconfig, BindAddress: o.BindAddress, Port: o.SecurePort, Listener: o.Listener,
 			Certificate: o.Certificate, Version: o.Version, Ready: a.Ready,
 		})
@@ -197,6 +219,9 @@ func (a *Adapter) Scales() collectors.Scales { return a.scales }
 
 // Secrets reads tenants' Secrets that are meant for Kubetide.
 func (a *Adapter) Secrets() collectors.Secrets { return a.secrets }
+
+// Routes reads the Ingresses and RouteGroups that Options had watched.
+func (a *Adapter) Routes() collectors.Routes { return a.routes }
 
 // Reader gives the answers, also those that the metrics APIs do not serve.
 func (a *Adapter) Reader() sample.Reader { return a.store }
@@ -299,14 +324,23 @@ func (a *Adapter) Run(ctx context.Context) error {
 	}
 	group.Go(func() error { a.scheduler.Run(ctx); return nil })
 	group.Go(func() error { a.discovery.Run(ctx); return nil })
+	group.Go(func() error { a.routes.run(ctx); return nil })
 	group.Go(func() error { return a.warmUp(ctx) })
 	return group.Wait()
+}
+
+// awaitRoutes gives their lists a while. They may be refused, and other metrics do not need them.
+func (a *Adapter) awaitRoutes(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, a.options.WarmUp)
+	defer cancel()
+	a.routes.wait(ctx)
 }
 
 // warmUp starts the informers in the order in which they need each other, and waits until the adapter is ready.
 func (a *Adapter) warmUp(ctx context.Context) error {
 	a.workloads.Start(ctx.Done())
 	a.workloads.WaitForCacheSync(ctx.Done())
+	a.awaitRoutes(ctx)
 	a.hpas.Start(ctx.Done())
 	if !cache.WaitForCacheSync(ctx.Done(), a.hpasSeen.HasSynced) {
 		return nil // ctx has ended
