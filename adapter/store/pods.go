@@ -51,7 +51,10 @@ func (p *podIndex) remove(e *entry) {
 func (p *podIndex) bury(namespace string, uid types.UID, now time.Time) []*entry {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for len(p.order) > 0 && now.Sub(p.order[0].at) > graveTime {
+	for range 100 { // not all in one go if many went together
+		if len(p.order) == 0 || now.Sub(p.order[0].at) <= graveTime {
+			break
+		}
 		delete(p.gone, p.order[0].uid)
 		p.order = p.order[1:]
 	}

@@ -1,16 +1,13 @@
 package store
 
 import (
-	"bytes"
 	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/maphash"
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -28,28 +25,6 @@ type Served struct {
 	Answer sample.Answer
 }
 
-type metricKey struct {
-	kind              sample.Kind
-	namespace, metric string
-}
-
-type metricShard struct {
-	mu      sync.RWMutex
-	metrics map[metricKey]*metric
-	barred  map[metricKey]map[sample.Series]labels.Set // with the labels that they require
-}
-
-// metric holds the served series of one name in one namespace.
-type metric struct {
-	mu   sync.RWMutex
-	list []*entry
-	// snapshot is a copy of list for scans; nil after a change.
-	snapshot atomic.Pointer[[]*entry]
-	// shape counts the changes of which labels a series' pods have. A memo holds for one shape.
-	shape atomic.Uint64
-	memo  atomic.Pointer[memo]
-}
-
 // memo remembers which series may have pods that a selector matches, so that an HPA's request, which is the same every
 // time, costs what its result costs.
 type memo struct {
@@ -62,113 +37,6 @@ type selectors struct{ pods, metric string }
 
 // maxMemo bounds what foreign selectors can make a metric remember.
 const maxMemo = 4096
-
-func (s *Store) metricShard(kind sample.Kind, namespace, name string) (*metricShard, metricKey) {
-	key := metricKey{kind: kind, namespace: namespace, metric: name}
-	return &s.metrics[maphash.Comparable(s.seed, key)%shards], key
-}
-
-func (s *Store) metric(kind sample.Kind, namespace, name string) *metric {
-	shard, key := s.metricShard(kind, namespace, name)
-	shard.mu.RLock()
-	defer shard.mu.RUnlock()
-	return shard.metrics[key]
-}
-
-// exact returns the series with exactly this address, nil if there is none, and its state. That is read before the lock is
-// given back, so that the processor fetches it while it still compares the address.
-func (s *Store) exact(address []byte) (*entry, *state) {
-	shard, hash := s.series.shard(maphash.Bytes(s.seed, address))
-	shard.mu.RLock()
-	defer shard.mu.RUnlock()
-	e := shard.get(hash, func(e *entry) bool { return bytes.Equal(e.address, address) })
-	if e == nil {
-		return nil, nil
-	}
-	return e, e.last.Load()
-}
-
-// place returns where the series with e's address is or belongs, for the methods of the shard.
-func (s *Store) place(e *entry) (where *shard, hash uint64, has func(*entry) bool) {
-	where, hash = s.series.shard(maphash.Bytes(s.seed, e.address))
-	return where, hash, func(other *entry) bool { return bytes.Equal(other.address, e.address) }
-}
-
-func (s *Store) serve(e *entry) {
-	shard, key := s.metricShard(e.query.Kind, e.query.Namespace, e.query.Metric)
-	shard.mu.Lock()
-	defer shard.mu.Unlock()
-	m := shard.metrics[key]
-	if m == nil {
-		m = &metric{}
-		shard.metrics[key] = m
-	}
-	series, hash, has := s.place(e)
-	series.mu.Lock()
-	before := series.put(hash, has, e)
-	series.mu.Unlock()
-	if before == e {
-		return
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if before != nil {
-		m.drop(before)
-	}
-	e.position = len(m.list)
-	m.list = append(m.list, e)
-	m.changed()
-}
-
-func (s *Store) hide(e *entry) {
-	shard, key := s.metricShard(e.query.Kind, e.query.Namespace, e.query.Metric)
-	shard.mu.Lock()
-	defer shard.mu.Unlock()
-	m := shard.metrics[key]
-	if m == nil {
-		return
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if e.position < 0 {
-		return
-	}
-	m.drop(e)
-	m.changed()
-	if len(m.list) == 0 {
-		delete(shard.metrics, key)
-	}
-	series, hash, has := s.place(e)
-	series.mu.Lock()
-	defer series.mu.Unlock()
-	series.remove(hash, has)
-}
-
-func (m *metric) drop(e *entry) {
-	last := len(m.list) - 1
-	m.list[e.position] = m.list[last]
-	m.list[e.position].position = e.position
-	m.list[last] = nil
-	m.list = m.list[:last]
-	e.position = -1
-}
-
-func (m *metric) changed() {
-	m.snapshot.Store(nil)
-	m.shape.Add(1)
-}
-
-// all returns the series in no order; it must not be changed.
-func (m *metric) all() []*entry {
-	if list := m.snapshot.Load(); list != nil {
-		return *list
-	}
-	m.mu.RLock()
-	defer m.mu.RUnlock()
-	list := slices.Clone(m.list)
-	m.snapshot.Store(&list)
-	return list
-}
 
 // text is selector.String(), without its allocations for the selectors that HPAs have: key=value,...
 func text(selector labels.Selector) string { return string(appendText(nil, selector)) }
@@ -216,34 +84,27 @@ func everything(selector labels.Selector) labels.Selector {
 // Bar says that somebody asks for the External or Object series in a way that cannot be collected. Until it is allowed again,
 // a request with its address is an error and never answered with what others ask for, and no sum goes without it.
 func (s *Store) Bar(series sample.Series, barred bool) {
-	shard, key := s.metricShard(series.Kind, series.Namespace, series.Metric)
-	shard.mu.Lock()
-	defer shard.mu.Unlock()
-	all := shard.barred[key]
-	if !barred {
-		if delete(all, series); len(all) == 0 {
-			delete(shard.barred, key)
-		}
-		return
+	if barred {
+		s.bars.add(s.newEntry(sample.Query{Kind: series.Kind, Namespace: series.Namespace, Metric: series.Metric,
+			Selector: series.Selector, Object: series.Object}))
+	} else if e, _ := s.bars.exact(appendSeries(nil, series)); e != nil {
+		s.bars.remove(e)
 	}
-	if all == nil {
-		all = map[sample.Series]labels.Set{}
-		shard.barred[key] = all
-	}
-	all[series] = labelsOf(series.Selector)
 }
 
 // barred returns an error if the asked series is barred, or an External series that the selector matches.
 func (s *Store) barred(asked sample.Series, selector labels.Selector) error {
-	shard, key := s.metricShard(asked.Kind, asked.Namespace, asked.Metric)
-	shard.mu.RLock()
-	defer shard.mu.RUnlock()
-	for series, required := range shard.barred[key] {
-		if series == asked || asked.Kind == sample.External && everything(selector).Matches(required) {
-			return fmt.Errorf("%s: the HPA that asks for it does so in a way that cannot be collected; its Events say why", series)
+	found, _ := s.bars.exact(appendSeries(nil, asked))
+	if m := s.bars.metric(asked.Kind, asked.Namespace, asked.Metric); found == nil && m != nil && asked.Kind == sample.External {
+		all := m.list.all()
+		if i := slices.IndexFunc(all, func(e *entry) bool { return everything(selector).Matches(e.labels) }); i >= 0 {
+			found = all[i]
 		}
 	}
-	return nil
+	if found == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: the HPA that asks for it does so in a way that cannot be collected; its Events say why", found.query.Series())
 }
 
 // External returns the series with exactly the selector, else all whose labels it matches, sorted. Since an HPA adds
@@ -251,7 +112,7 @@ func (s *Store) barred(asked sample.Series, selector labels.Selector) error {
 func (s *Store) External(namespace, name string, selector labels.Selector) ([]Served, error) {
 	now := s.clock.Now()
 	var memory [256]byte // on the stack
-	if e, last := s.exact(appendText(appendAddress(memory[:0], sample.External, namespace, name, sample.ObjectRef{}), selector)); e != nil {
+	if e, last := s.served.exact(appendText(appendAddress(memory[:0], sample.External, namespace, name, sample.ObjectRef{}), selector)); e != nil {
 		if a := last.answer(now); a.State != sample.Fresh {
 			return nil, fmt.Errorf("external metric %q has no value: %w", name, a.Cause)
 		}
@@ -261,13 +122,13 @@ func (s *Store) External(namespace, name string, selector labels.Selector) ([]Se
 	if err := s.barred(series, selector); err != nil {
 		return nil, err
 	}
-	m := s.metric(sample.External, namespace, name)
+	m := s.served.metric(sample.External, namespace, name)
 	if m == nil {
 		return nil, fmt.Errorf("no HPA of namespace %s asks for external metric %q", namespace, name)
 	}
 	var out []Served
 	selector = everything(selector)
-	for _, e := range m.all() {
+	for _, e := range m.list.all() {
 		if !selector.Matches(e.labels) {
 			continue
 		}
@@ -289,15 +150,15 @@ func (s *Store) External(namespace, name string, selector labels.Selector) ([]Se
 // labels it matches. object.Name "" stands for any, where the caller knows that there is but one.
 func (s *Store) Object(namespace, name string, object sample.ObjectRef, selector labels.Selector) (Served, error) {
 	series := sample.Series{Kind: sample.Object, Namespace: namespace, Metric: name, Selector: text(selector), Object: object}
-	if m := s.metric(sample.Object, namespace, name); m != nil {
+	if m := s.served.metric(sample.Object, namespace, name); m != nil {
 		now := s.clock.Now()
-		e, last := s.exact(appendSeries(nil, series))
+		e, last := s.served.exact(appendSeries(nil, series))
 		if e == nil {
 			if err := s.barred(series, selector); err != nil {
 				return Served{}, err
 			}
 			selector = everything(selector)
-			for _, other := range m.all() {
+			for _, other := range m.list.all() {
 				if !sameObject(other.query.Object, object) || !selector.Matches(other.labels) {
 					continue
 				}
@@ -326,10 +187,10 @@ func sameObject(have, want sample.ObjectRef) bool {
 func (s *Store) Objects(namespace, name string, kind schema.GroupKind, selector labels.Selector) ([]Served, error) {
 	var out []Served
 	var causes []error
-	if m := s.metric(sample.Object, namespace, name); m != nil {
+	if m := s.served.metric(sample.Object, namespace, name); m != nil {
 		now := s.clock.Now()
 		selector = everything(selector)
-		for _, e := range m.all() {
+		for _, e := range m.list.all() {
 			if !sameObject(e.query.Object, sample.ObjectRef{Group: kind.Group, Kind: kind.Kind}) || !selector.Matches(e.labels) {
 				continue
 			}
@@ -353,7 +214,7 @@ func (s *Store) Objects(namespace, name string, kind schema.GroupKind, selector 
 // Pods returns the values of the pods that the selector matches, at most one for each pod. Series with exactly the
 // metric selector win over those whose labels it matches. Pods without a fresh value are absent; none at all is an error.
 func (s *Store) Pods(namespace, name string, pods, selector labels.Selector) ([]Served, error) {
-	m := s.metric(sample.Pods, namespace, name)
+	m := s.served.metric(sample.Pods, namespace, name)
 	if m == nil {
 		return nil, fmt.Errorf("no HPA of namespace %s asks for metric %q of pods", namespace, name)
 	}
@@ -392,7 +253,7 @@ func (s *Store) Pods(namespace, name string, pods, selector labels.Selector) ([]
 
 // Pod returns the value of one pod.
 func (s *Store) Pod(namespace, name, pod string, selector labels.Selector) (Served, error) {
-	if m := s.metric(sample.Pods, namespace, name); m != nil {
+	if m := s.served.metric(sample.Pods, namespace, name); m != nil {
 		now := s.clock.Now()
 		var found *Served
 		for _, e := range m.candidates(nil, "", selector) {
@@ -431,7 +292,7 @@ func (m *metric) candidates(requirements labels.Requirements, pods string, selec
 	}
 	selector = everything(selector)
 	exact := false
-	for _, e := range m.all() {
+	for _, e := range m.list.all() {
 		isExact := e.query.Selector == key.metric
 		if exact && !isExact || !isExact && !selector.Matches(e.labels) {
 			continue

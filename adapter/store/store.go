@@ -34,8 +34,8 @@ type Store struct {
 	limit   time.Duration
 	seed    maphash.Seed
 	queries table
-	series  table // of the served queries, by address
-	metrics [shards]metricShard
+	served  index
+	bars    index // one entry for each series that is barred; its state is not used
 	pods    podIndex
 }
 
@@ -52,7 +52,7 @@ type entry struct {
 	query   sample.Query
 
 	wanted   bool // guarded by the lock of the query's shard
-	position int  // in metric.list, -1 if not served; guarded by the metric's lock
+	position int  // in its list, -1 if it is in none; guarded by the list's lock
 
 	mu            sync.Mutex
 	subscriptions []*subscription // replaced, never changed in place
@@ -73,10 +73,8 @@ type subscription struct{ notify func() }
 func New(clock clock.PassiveClock, limit time.Duration) *Store {
 	s := &Store{clock: clock, limit: limit, seed: maphash.MakeSeed()}
 	s.queries.init()
-	s.series.init()
-	for i := range shards {
-		s.metrics[i].metrics, s.metrics[i].barred = map[metricKey]*metric{}, map[metricKey]map[sample.Series]labels.Set{}
-	}
+	s.served.init()
+	s.bars.init()
 	s.pods.entries = map[string]map[*entry]struct{}{}
 	s.pods.gone = map[types.UID]time.Time{}
 	return s
@@ -89,7 +87,7 @@ var unasked = (&entry{}).state(nil, time.Time{}, errors.New("nothing asks for th
 // two queries with one Series only one may be served at a time. Adding again changes served only.
 func (s *Store) Add(q sample.Query, served bool) {
 	shard, hash, has := s.find(&q)
-	shard.mu.Lock()
+	shard.lockForOneMore()
 	e := shard.get(hash, has)
 	if e == nil {
 		e = s.newEntry(q)
@@ -104,9 +102,9 @@ func (s *Store) Add(q sample.Query, served bool) {
 		s.pods.add(e)
 	}
 	if served {
-		s.serve(e)
+		s.served.add(e)
 	} else {
-		s.hide(e)
+		s.served.remove(e)
 	}
 }
 
@@ -129,7 +127,7 @@ func (s *Store) Forget(q sample.Query) {
 	}
 	shard.mu.Unlock()
 	s.pods.remove(e)
-	s.hide(e)
+	s.served.remove(e)
 	notify(subscriptions)
 }
 
@@ -161,7 +159,7 @@ func (s *Store) Insert(r sample.Result) bool {
 		return false
 	}
 	if (last.points() == nil) != (next.points() == nil) || !maps.Equal(last.common, next.common) {
-		if m := s.metric(e.query.Kind, e.query.Namespace, e.query.Metric); m != nil {
+		if m := s.served.metric(e.query.Kind, e.query.Namespace, e.query.Metric); m != nil {
 			m.shape.Add(1)
 		}
 	}
@@ -221,7 +219,7 @@ func (s *Store) Answer(q sample.Query) sample.Answer {
 func (s *Store) Subscribe(q sample.Query, notify func()) (cancel func()) {
 	own := &subscription{notify: notify}
 	shard, hash, has := s.find(&q)
-	shard.mu.Lock()
+	shard.lockForOneMore()
 	e := shard.get(hash, has)
 	if e == nil {
 		e = s.newEntry(q)
@@ -246,10 +244,11 @@ func (s *Store) Subscribe(q sample.Query, notify func()) (cancel func()) {
 // Each calls f for every query that is asked for, in no order, without holding a lock.
 func (s *Store) Each(f func(sample.Query, sample.Answer)) {
 	now := s.clock.Now()
+	var entries []*entry
 	for i := range shards {
 		shard := &s.queries.shards[i]
+		entries = entries[:0]
 		shard.mu.RLock()
-		entries := make([]*entry, 0, shard.used)
 		for e := range shard.all {
 			if e.wanted {
 				entries = append(entries, e)

@@ -160,7 +160,7 @@ func BenchmarkPodsBySelector(b *testing.B) {
 		})
 	}
 	b.Run("target, first time", func(b *testing.B) {
-		m := s.metric(sample.Pods, "shop", "requests-per-second")
+		m := s.served.metric(sample.Pods, "shop", "requests-per-second")
 		defer cpu(b)()
 		for b.Loop() {
 			m.shape.Add(1)

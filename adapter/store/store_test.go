@@ -231,8 +231,8 @@ func TestBarredSeries(t *testing.T) {
 			}
 		})
 	}
-	for i := range s.metrics {
-		if len(s.metrics[i].barred) != 0 {
+	for i := range shards {
+		if len(s.bars.metrics[i].metrics)+s.bars.series.shards[i].used != 0 {
 			t.Error("something is still barred")
 		}
 	}
@@ -418,8 +418,8 @@ func TestForgottenQueriesRefuseResults(t *testing.T) {
 		t.Error("a result was refused after adding again")
 	}
 	s.Forget(q)
-	for i := range s.metrics {
-		if n := len(s.metrics[i].metrics) + s.queries.shards[i].used + s.series.shards[i].used; n != 0 {
+	for i := range shards {
+		if n := len(s.served.metrics[i].metrics) + s.queries.shards[i].used + s.served.series.shards[i].used; n != 0 {
 			t.Errorf("shard %d keeps %d entries of forgotten queries", i, n)
 		}
 	}
@@ -641,7 +641,7 @@ func TestForgottenQueriesLeaveNothingBehind(t *testing.T) {
 	}
 	entries, series, metrics := 0, 0, 0
 	for i := range shards {
-		entries, series, metrics = entries+s.queries.shards[i].used, series+s.series.shards[i].used, metrics+len(s.metrics[i].metrics)
+		entries, series, metrics = entries+s.queries.shards[i].used, series+s.served.series.shards[i].used, metrics+len(s.served.metrics[i].metrics)
 	}
 	if entries != 500 || series != 0 || metrics != 0 || len(s.pods.entries) != 0 { // 500 are still subscribed to
 		t.Errorf("%d entries, want the 500 subscribed ones; %d series, %d metrics, %d namespaces with pods", entries, series, metrics, len(s.pods.entries))

@@ -49,14 +49,11 @@ func (s *shard) find(hash uint64, has func(*entry) bool) *slot {
 
 func (s *shard) get(hash uint64, has func(*entry) bool) *entry { return s.find(hash, has).e }
 
-// put sets the entry of the key and returns the one before.
+// put sets the entry of the key and returns the one before. There is room since lockForOneMore.
 func (s *shard) put(hash uint64, has func(*entry) bool, e *entry) (before *entry) {
 	at := s.find(hash, has)
 	if before = at.e; before == nil {
-		if s.used++; s.used > len(s.slots)/2 {
-			s.grow()
-			at = s.find(hash, has)
-		}
+		s.used++
 	}
 	*at = slot{hash: hash, e: e}
 	return before
@@ -72,8 +69,22 @@ func (s *shard) remove(hash uint64, has func(*entry) bool) {
 	}
 }
 
-func (s *shard) grow() {
-	slots := make([]slot, 2*len(s.slots))
+// lockForOneMore locks, with room for one more entry. Who asks for much memory may have to help the garbage collection first, so
+// the new slots are made without the lock.
+func (s *shard) lockForOneMore() {
+	s.mu.Lock()
+	for s.used >= len(s.slots)/2 {
+		size := 2 * len(s.slots)
+		s.mu.Unlock()
+		slots := make([]slot, size)
+		s.mu.Lock()
+		if len(s.slots) < size {
+			s.move(slots)
+		}
+	}
+}
+
+func (s *shard) move(slots []slot) {
 	for _, old := range s.slots {
 		if old.e == nil {
 			continue

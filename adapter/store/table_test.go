@@ -36,9 +36,11 @@ func TestTableEqualsAMap(t *testing.T) {
 					delete(model, k)
 				} else {
 					e := &entry{position: k}
+					shard.lockForOneMore()
 					if before := shard.put(hash, has(k), e); before != model[k] {
 						t.Fatalf("key %d: put returned %p, want %p", k, before, model[k])
 					}
+					shard.mu.Unlock()
 					model[k] = e
 				}
 			}
@@ -65,7 +67,7 @@ func TestTableEqualsAMap(t *testing.T) {
 
 func TestQueriesWithOneHashStayApart(t *testing.T) {
 	s := New(clocktesting.NewFakePassiveClock(start), 0)
-	s.queries.same, s.series.same = true, true
+	s.queries.same, s.served.series.same = true, true
 	insert := func(i int, milli int64) {
 		s.Insert(sample.Result{Query: external("queue", fmt.Sprintf("n=%d", i)), Taken: start, Points: []sample.Point{{Milli: milli}}})
 	}

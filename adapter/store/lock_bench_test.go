@@ -1,0 +1,119 @@
+package store
+
+import (
+	"fmt"
+	"runtime"
+	"testing"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+	clocktesting "k8s.io/utils/clock/testing"
+
+	"github.com/kubetide/kubetide/internal/sample"
+)
+
+// For how long a lock that readers need can be held. Reported is the most CPU time that one operation of each kind took, its
+// allocations and its share of the garbage collection included: what takes less in all cannot hold a lock for longer while it
+// runs. CPU time leaves out what is not the store's, when the kernel runs another thread in between. Operations that take
+// long but lock a little at a time are measured by the part that locks.
+func BenchmarkLongestLock(b *testing.B) {
+	const n = 100_000
+	run := func(name string, op, undo func(i int)) {
+		b.Run(name, func(b *testing.B) {
+			runtime.LockOSThread()
+			defer runtime.UnlockOSThread()
+			longest := int64(0)
+			for i := 0; b.Loop(); i++ {
+				begin := threadTime(b)
+				op(i)
+				longest = max(longest, threadTime(b)-begin)
+				undo(i)
+			}
+			b.ReportMetric(float64(longest)/1000, "longest-cpu-µs")
+			b.ReportMetric(0, "ns/op")
+		})
+	}
+	nothing := func(int) {}
+
+	// The worst shape for locks that are split by metric: all series have one name, in the namespace of the pods.
+	clock := clocktesting.NewFakePassiveClock(time.Now())
+	s := New(clock, 0)
+	queries := make([]sample.Query, n)
+	for i := range queries {
+		queries[i] = sample.Query{Kind: sample.External, Namespace: "shop", Metric: "queue-length", Collector: "sqs-queue-length",
+			Selector: fmt.Sprintf("queue-name=q%d,type=sqs-queue-length", i), Interval: time.Hour}
+	}
+	insert := func(q sample.Query, points []sample.Point) {
+		if !s.Insert(sample.Result{Query: q, Taken: clock.Now(), Points: points}) {
+			b.Fatal("refused")
+		}
+	}
+	pods := make([][]sample.Point, 100)
+	fill := func() {
+		for app := range pods {
+			pods[app] = appPoints(app)
+			s.Add(appQuery(app), true)
+			insert(appQuery(app), pods[app])
+		}
+	}
+	b.Run("add, while the tables grow to 100,000 series", func(b *testing.B) {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		longest := int64(0)
+		for b.Loop() {
+			s = New(clock, 0)
+			for _, q := range queries {
+				begin := threadTime(b)
+				s.Add(q, true)
+				longest = max(longest, threadTime(b)-begin)
+			}
+		}
+		b.ReportMetric(float64(longest)/1000, "longest-cpu-µs")
+		b.ReportMetric(0, "ns/op")
+	})
+	for _, q := range queries {
+		s.Add(q, true)
+		insert(q, []sample.Point{{Milli: 1}})
+	}
+	fill()
+	metric := s.served.metric(sample.External, "shop", "queue-length")
+
+	run("insert a value", func(i int) { insert(queries[i*7919%n], []sample.Point{{Milli: 5}}) }, nothing)
+	run("insert 1 pod, of 100 before", func(i int) { insert(appQuery(i%100), pods[i%100][:1]) }, func(i int) { insert(appQuery(i%100), pods[i%100]) })
+	run("insert 100 pods", func(i int) { insert(appQuery(i%100), pods[i%100]) }, nothing)
+	run("forget", func(i int) { s.Forget(queries[i*7919%n]) }, func(i int) { s.Add(queries[i*7919%n], true) })
+	run("subscribe", func(i int) { s.Subscribe(queries[i*7919%n], func() {})() }, nothing)
+	buffer := make([]*entry, 0, n)
+	run("list 100,000 series for a request after a change", func(int) { metric.list.copyTo(buffer) }, func(int) { metric.list.snapshot.Store(nil) })
+
+	gone := 0
+	run("forget a pod", func(i int) { s.ForgetPod("shop", pods[i/100%100][i%100].UID) }, func(i int) {
+		if gone++; gone == 10_000 {
+			gone = 0
+			clock.SetTime(clock.Now().Add(2 * graveTime))
+			fill()
+		}
+	})
+	run("forget a pod, a minute after 10,000", func(int) { s.ForgetPod("shop", "last") }, func(int) {
+		for i := range 10_000 {
+			s.ForgetPod("shop", types.UID(fmt.Sprint(i)))
+		}
+		clock.SetTime(clock.Now().Add(2 * graveTime))
+	})
+	run("bar one of 10,000", func(i int) { s.Bar(queries[i%10_000].Series(), true) }, nothing)
+	// Each calls back between two shards, without a lock.
+	b.Run("scan", func(b *testing.B) {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		longest := int64(0)
+		for b.Loop() {
+			last := threadTime(b)
+			s.Each(func(sample.Query, sample.Answer) {
+				now := threadTime(b)
+				longest, last = max(longest, now-last), now
+			})
+		}
+		b.ReportMetric(float64(longest)/1000, "longest-cpu-µs")
+		b.ReportMetric(0, "ns/op")
+	})
+}
