@@ -1,7 +1,6 @@
 package metricsapi
 
 import (
-	"crypto/tls"
 	"encoding/json"
 	"io"
 	"net"
@@ -17,11 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apiserver/pkg/server/dynamiccertificates"
-	"k8s.io/client-go/discovery"
-	"k8s.io/client-go/rest"
 	certutil "k8s.io/client-go/util/cert"
-	customclient "k8s.io/metrics/pkg/client/custom_metrics"
-	externalclient "k8s.io/metrics/pkg/client/external_metrics"
 	"k8s.io/utils/clock"
 
 	"github.com/kubetide/kubetide/adapter/store"
@@ -33,6 +28,7 @@ func mapper() meta.RESTMapper {
 	m.Add(schema.GroupVersionKind{Version: "v1", Kind: "Pod"}, meta.RESTScopeNamespace)
 	m.Add(schema.GroupVersionKind{Version: "v1", Kind: "Service"}, meta.RESTScopeNamespace)
 	m.Add(schema.GroupVersionKind{Version: "v1", Kind: "Namespace"}, meta.RESTScopeRoot)
+	m.Add(schema.GroupVersionKind{Version: "v1", Kind: "Node"}, meta.RESTScopeRoot)
 	m.Add(schema.GroupVersionKind{Group: "networking.k8s.io", Version: "v1", Kind: "Ingress"}, meta.RESTScopeNamespace)
 	m.Add(schema.GroupVersionKind{Group: "zalando.org", Version: "v1", Kind: "ClusterScalingSchedule"}, meta.RESTScopeRoot)
 	return m
@@ -53,10 +49,15 @@ func filled() *store.Store {
 	put(sample.Query{Kind: sample.External, Metric: "queue", Selector: "queue=a,type=sqs"}, sample.Point{Milli: 42500, Window: time.Minute})
 	put(sample.Query{Kind: sample.External, Metric: "queue", Selector: "queue=b,type=sqs"}, sample.Point{Milli: 1000})
 	put(sample.Query{Kind: sample.External, Metric: "waiting"})
+	put(sample.Query{Kind: sample.External, Metric: "idle", Selector: "queue=a"}, sample.Point{})
+	put(sample.Query{Kind: sample.External, Metric: "idle", Selector: "queue=b"}, sample.Point{})
 	deployment := sample.ObjectRef{Group: "apps", Kind: "Deployment", Name: "web"}
 	put(sample.Query{Kind: sample.Pods, Metric: "rps", Target: deployment},
 		sample.Point{Pod: "web-1", UID: types.UID("1"), Labels: labels.Set{"app": "web", "n": "1"}, Milli: 1000},
 		sample.Point{Pod: "web-2", UID: types.UID("2"), Labels: labels.Set{"app": "web", "n": "2"}, Milli: 3000, Age: time.Second})
+	put(sample.Query{Kind: sample.Pods, Metric: "idle", Target: deployment},
+		sample.Point{Pod: "web-1", UID: types.UID("1"), Labels: labels.Set{"app": "web"}}, sample.Point{Pod: "web-2", UID: types.UID("2"), Labels: labels.Set{"app": "web"}})
+	put(sample.Query{Kind: sample.Object, Metric: "load", Object: sample.ObjectRef{Kind: "Node", Name: "node-1"}}, sample.Point{Milli: 500})
 	put(sample.Query{Kind: sample.Object, Metric: "rps", Selector: "backend=blue", Object: sample.ObjectRef{Group: "networking.k8s.io", Kind: "Ingress", Name: "web"}}, sample.Point{Milli: 7000})
 	put(sample.Query{Kind: sample.Object, Metric: "sale", Object: sample.ObjectRef{Group: "zalando.org", Kind: "ClusterScalingSchedule", Name: "sale"}}, sample.Point{Milli: 100000})
 	put(sample.Query{Kind: sample.Object, Metric: "hits", Object: sample.ObjectRef{Kind: "Service", Name: "web"}}, sample.Point{Milli: -2000})
@@ -242,43 +243,6 @@ func TestAGroupThatIsOffIsNotThere(t *testing.T) {
 	}
 }
 
-// The clients are those of the HPA controller.
-func TestTheClientsOfTheHPA(t *testing.T) {
-	web := serve(t, true, true)
-	config := &rest.Config{Host: web.URL}
-	versions := customclient.NewAvailableAPIsGetter(discovery.NewDiscoveryClientForConfigOrDie(config))
-	custom := customclient.NewForConfig(config, mapper(), versions)
-	external, err := externalclient.NewForConfig(config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	selector, _ := labels.Parse("app=web")
-	pods, err := custom.NamespacedMetrics("shop").GetForObjects(schema.GroupKind{Kind: "Pod"}, selector, "rps", labels.Everything())
-	if err != nil || len(pods.Items) != 2 || pods.Items[1].Value.MilliValue() != 3000 {
-		t.Errorf("pods: %v, %v", pods, err)
-	}
-	blue, _ := labels.Parse("backend=blue")
-	ingress, err := custom.NamespacedMetrics("shop").GetForObject(schema.GroupKind{Group: "networking.k8s.io", Kind: "Ingress"}, "web", "rps", blue)
-	if err != nil || ingress.Value.MilliValue() != 7000 {
-		t.Errorf("ingress: %v, %v", ingress, err)
-	}
-	namespace, err := custom.RootScopedMetrics().GetForObject(schema.GroupKind{Kind: "Namespace"}, "shop", "load", labels.Everything())
-	if err != nil || namespace.Value.MilliValue() != 9000 {
-		t.Errorf("namespace: %v, %v", namespace, err)
-	}
-	sqs, _ := labels.Parse("type=sqs")
-	queue, err := external.NamespacedMetrics("shop").List("queue", sqs)
-	if err != nil || len(queue.Items) != 2 {
-		t.Errorf("queue: %v, %v", queue, err)
-	}
-	if _, err := external.NamespacedMetrics("shop").List("waiting", labels.Everything()); err == nil || !strings.Contains(err.Error(), "has not been collected yet") {
-		t.Errorf("waiting: %v", err)
-	}
-	if _, err := custom.NamespacedMetrics("shop").GetForObjects(schema.GroupKind{Kind: "Pod"}, labels.SelectorFromSet(labels.Set{"app": "x"}), "rps", labels.Everything()); err == nil {
-		t.Error("pods without values were found")
-	}
-}
-
 func TestServingNeedsAnAPIServerThatAuthenticates(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -292,38 +256,5 @@ func TestServingNeedsAnAPIServerThatAuthenticates(t *testing.T) {
 	}
 	if _, err := NewServer(ServerOptions{}); err == nil || !strings.Contains(err.Error(), "no serving certificate") {
 		t.Errorf("a server without a certificate was made: %v", err)
-	}
-}
-
-// p99 of reads through HTTPS by the HPA's client, without the API server in front.
-func BenchmarkExternalHTTPS(b *testing.B) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		b.Fatal(err)
-	}
-	o := ServerOptions{Provider: NewProvider(filled(), mapper(), clock.RealClock{}, nil), Custom: true, External: true, Certificate: certificate(b), Listener: listener}
-	config, err := o.config()
-	if err != nil {
-		b.Fatal(err)
-	}
-	server, err := o.build(config)
-	if err != nil {
-		b.Fatal(err)
-	}
-	web := httptest.NewUnstartedServer(server.server.PrepareRun().Handler)
-	web.EnableHTTP2 = true
-	web.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
-	web.StartTLS()
-	defer web.Close()
-	client, err := externalclient.NewForConfig(&rest.Config{Host: web.URL, QPS: -1, TLSClientConfig: rest.TLSClientConfig{Insecure: true}})
-	if err != nil {
-		b.Fatal(err)
-	}
-	selector, _ := labels.Parse("queue=a,type=sqs")
-	b.ReportAllocs()
-	for b.Loop() {
-		if _, err := client.NamespacedMetrics("shop").List("queue", selector); err != nil {
-			b.Fatal(err)
-		}
 	}
 }
