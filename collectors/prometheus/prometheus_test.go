@@ -59,6 +59,12 @@ func (s *stub) request() *http.Request {
 	return s.last
 }
 
+func (s *stub) asked() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.count
+}
+
 func text(status int, body string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(status)
@@ -97,7 +103,7 @@ func newBench(t *testing.T, label string, servers ...Server) *bench {
 	t.Helper()
 	b := &bench{clock: clocktesting.NewFakePassiveClock(now), secrets: secrets{}}
 	operator := outbound.New(outbound.Options{Policy: anywhere})
-	tenant := outbound.New(outbound.Options{Policy: anywhere, Ports: nil})
+	tenant := outbound.New(outbound.Options{Policy: anywhere})
 	t.Cleanup(operator.Close)
 	t.Cleanup(tenant.Close)
 	known, err := NewServers(servers, operator, b.clock)
@@ -323,6 +329,7 @@ func TestFaultsOfServers(t *testing.T) {
 		"nothing":                    {text(200, ``), "the answer is not that of a Prometheus API", "broken"},
 		"no content":                 {text(204, ``), "the answer is not that of a Prometheus API", "broken"},
 		"deep JSON":                  {text(200, strings.Repeat("[", 100_000)), "more than 5000 series or 50000 parts", "broken"},
+		"many series":                {text(200, `{"status":"success","data":{"resultType":"vector","result":[`+strings.Repeat(`{"metric":{},"value":[1,"1"]},`, 6_000)+`{"metric":{},"value":[1,"1"]}]}}`), "more than 5000 series", "broken"},
 		"an error with success":      {text(400, `{"status":"success","error":"`+private+`"}`), "the answer is not that of a Prometheus API", "broken"},
 		"a redirect":                 {http.RedirectHandler("http://169.254.169.254/"+private, 302).ServeHTTP, `status 302 redirects to host "169.254.169.254", and redirects are not followed`, "status"},
 		"a large answer":             {text(200, strings.Repeat(" ", 1<<20+1)), "the answer is larger than 1048576 bytes", "too_large"},
@@ -500,12 +507,12 @@ func TestCredentialsOfAskersGoToTheirHostOnly(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			before := s.count
+			before := s.asked()
 			tt.settings["query"] = "up"
 			_, err := b.collect(t.Context(), tt.settings)
 			wantError(t, err, tt.err)
 			if err != nil {
-				if s.count != before {
+				if s.asked() != before {
 					t.Error("it was asked nevertheless")
 				}
 				return
@@ -514,6 +521,30 @@ func TestCredentialsOfAskersGoToTheirHostOnly(t *testing.T) {
 				t.Errorf("Authorization %q, want %q", got, tt.header)
 			}
 		})
+	}
+}
+
+// The operator may name any address, an asker may not; and an asker's credentials do not widen what he may reach.
+func TestAskersDoNotReachInside(t *testing.T) {
+	s := newStub(t, result("scalar", `[AT,"1"]`))
+	b := newBench(t, "", Server{URL: s.URL})
+	b.options.Tenant = outbound.New(outbound.Options{})
+	t.Cleanup(b.options.Tenant.Close)
+	b.secrets["shop/token"] = collectors.Secret{Host: "127.0.0.1", Data: map[string][]byte{"token": []byte("mine")}}
+	for _, secret := range []string{"", "token"} {
+		if _, err := b.collect(t.Context(), sample.Settings{"query": "up", "secret": secret}); err != nil {
+			t.Errorf("the operator's server: %v", err)
+		}
+		before := s.asked()
+		for _, address := range []string{s.URL, "http://169.254.169.254", "http://localhost:" + s.URL[strings.LastIndex(s.URL, ":")+1:], "http://[::ffff:127.0.0.1]"} {
+			_, err := b.collect(t.Context(), sample.Settings{"query": "up", "secret": secret, "prometheus-server": address})
+			if outbound.Kind(err) != "denied" {
+				t.Errorf("%s: %v", address, err)
+			}
+		}
+		if s.asked() != before {
+			t.Error("it was asked nevertheless")
+		}
 	}
 }
 
@@ -554,7 +585,9 @@ func TestInstantIsKubetidesOwnQuestion(t *testing.T) {
 	if q := s.request().Form.Get("query"); q != "sum(up)" {
 		t.Errorf("asked %s", q)
 	}
+	s.mu.Lock()
 	s.answer = result("scalar", `[AT,"NaN"]`)
+	s.mu.Unlock()
 	if _, _, err := b.options.Servers.Instant(t.Context(), "shop", "sum(up)"); !errors.Is(err, sample.ErrNoData) {
 		t.Errorf("error %v", err)
 	}
