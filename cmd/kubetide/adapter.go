@@ -9,25 +9,21 @@ import (
 	"github.com/go-logr/logr"
 	"golang.org/x/sync/errgroup"
 	"k8s.io/apiserver/pkg/server/dynamiccertificates"
+	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	toolscache "k8s.io/client-go/tools/cache"
 	metricsclient "k8s.io/metrics/pkg/client/clientset/versioned"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
-	"sigs.k8s.io/controller-runtime/pkg/client"
+	ctrlclient "sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	"github.com/kubetide/kubetide/adapter"
 	zalando "github.com/kubetide/kubetide/api/zalando/v1"
-	"github.com/kubetide/kubetide/collectors/cron"
-	"github.com/kubetide/kubetide/collectors/podjson"
-	"github.com/kubetide/kubetide/collectors/resource"
 	"github.com/kubetide/kubetide/collectors/schedule"
-	"github.com/kubetide/kubetide/collectors/static"
 	"github.com/kubetide/kubetide/internal/admin"
 	"github.com/kubetide/kubetide/internal/config"
 	"github.com/kubetide/kubetide/internal/outbound"
-	"github.com/kubetide/kubetide/internal/sample"
 )
 
 // startAdapter returns once the adapter's port is open; it becomes ready later.
@@ -43,7 +39,8 @@ func startAdapter(ctx context.Context, group *errgroup.Group, c *config.Config, 
 		Config: restConfig, Kubeconfig: c.General.Kubeconfig,
 		DefaultInterval: c.Adapter.DefaultCollectionInterval, MaxAge: c.Adapter.MetricsTTL,
 		DisregardIncompatibleHPAs: c.Adapter.DisregardIncompatibleHPAs,
-		CustomMetrics:             c.Adapter.EnableCustomMetricsAPI, ExternalMetrics: c.Adapter.EnableExternalMetricsAPI,
+		Ingresses:                 c.Ingress.SkipperIngressMetrics, RouteGroups: c.Ingress.SkipperRouteGroupMetrics,
+		CustomMetrics: c.Adapter.EnableCustomMetricsAPI, ExternalMetrics: c.Adapter.EnableExternalMetricsAPI,
 		Listener: listener, Certificate: certificate, Version: version(), Elected: elected, Registerer: metrics.Registry, Log: log,
 	})
 	if err != nil {
@@ -65,19 +62,26 @@ func startAdapter(ctx context.Context, group *errgroup.Group, c *config.Config, 
 	if err != nil {
 		return err
 	}
-	now := clock.RealClock{}
-	registry := a.Registry()
-	registry.Register(sample.Pods, podjson.New(a.Pods(), a.Scales(), outbound.New(outbound.Options{}), now), podjson.Name)
-	registry.Register(sample.Resource, resource.New(a.Pods(), a.Scales(), podMetrics.MetricsV1beta1(), now), resource.Name)
-	registry.Register(sample.External, static.Source{}, static.Name)
-	registry.Register(sample.External, cron.Source{Clock: now}, cron.Name)
+	client, err := kubernetes.NewForConfig(restConfig)
+	if err != nil {
+		return fmt.Errorf("adapter: %w", err)
+	}
+	var apiServer outbound.Addresses
+	group.Go(keepAPIServerAddresses(ctx, &apiServer, restConfig, client, log))
+	ways, err := newClients(c, &apiServer, metrics.Registry, log.WithName("outbound"))
+	if err != nil {
+		return err
+	}
+	if err := registerSources(a, c, ways, podMetrics); err != nil {
+		return fmt.Errorf("adapter: %w", err)
+	}
 	schedule.Source{
-		Schedules:        schedule.ReaderStore(schedules, func() client.Object { return &zalando.ScalingSchedule{} }),
-		ClusterSchedules: schedule.ReaderStore(schedules, func() client.Object { return &zalando.ClusterScalingSchedule{} }),
-		Defaults:         defaults, Clock: now,
-	}.Register(registry)
+		Schedules:        schedule.ReaderStore(schedules, func() ctrlclient.Object { return &zalando.ScalingSchedule{} }),
+		ClusterSchedules: schedule.ReaderStore(schedules, func() ctrlclient.Object { return &zalando.ClusterScalingSchedule{} }),
+		Defaults:         defaults, Clock: clock.RealClock{},
+	}.Register(a.Registry())
 
-	for _, kind := range []client.Object{&zalando.ScalingSchedule{}, &zalando.ClusterScalingSchedule{}} {
+	for _, kind := range []ctrlclient.Object{&zalando.ScalingSchedule{}, &zalando.ClusterScalingSchedule{}} {
 		informer, err := schedules.GetInformer(ctx, kind, cache.BlockUntilSynced(false))
 		if err != nil {
 			return fmt.Errorf("adapter: %w", err)
@@ -86,7 +90,7 @@ func startAdapter(ctx context.Context, group *errgroup.Group, c *config.Config, 
 			if gone, ok := obj.(toolscache.DeletedFinalStateUnknown); ok {
 				obj = gone.Obj
 			}
-			if o, ok := obj.(client.Object); ok {
+			if o, ok := obj.(ctrlclient.Object); ok {
 				a.Recollect(schedule.Concerns(o))
 			}
 		}

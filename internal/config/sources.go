@@ -230,7 +230,7 @@ func (c *Outbound) RegisterFlags(fs *pflag.FlagSet, prefix string) {
 	fs.StringSliceVar(&c.Allow, prefix+"allow", c.Allow,
 		"Networks (`CIDRs`) that HPAs' addresses may lead to although they are refused by default: loopback, link-local, metadata, the API server.")
 	fs.StringSliceVar(&c.Hosts, prefix+"hosts", c.Hosts, "The only `hosts` that HPAs' addresses may name, exactly or as *.example.org. None: every host.")
-	fs.StringSliceVar(&c.Ports, prefix+"ports", c.Ports, "The only `ports` that HPAs may name, those of pods included. None: every port.")
+	fs.StringSliceVar(&c.Ports, prefix+"ports", c.Ports, "The only `ports`, as 443 or 8000-8999, that HPAs' addresses may name; those of their own pods are not meant. None: every port.")
 	fs.Float64Var(&c.RequestsPerSecond, prefix+"requests-per-second", c.RequestsPerSecond, "How many requests a second are made for one namespace, on average.")
 }
 
