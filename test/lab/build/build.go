@@ -1,6 +1,7 @@
-// Package build makes the lab's binaries (etcd, the Kubernetes control plane, kwok, metrics-server) from the Go modules that the
-// folders beside it pin, and caches them by module version and Go version. The modules stand apart so that their dependencies
-// never meet the product's. Binaries found in the folder that KUBEBUILDER_ASSETS names are used as they are.
+// Package build makes the lab's binaries (etcd, the Kubernetes control plane, kwok, metrics-server, Prometheus, skipper) from the Go
+// modules that the folders beside it pin, and caches them by module version and Go version; the SQS server comes from npm, cached
+// by its lock file. The modules stand apart so that their dependencies never meet the product's. Binaries found in the folder that
+// KUBEBUILDER_ASSETS names are used as they are.
 package build
 
 import (
@@ -26,11 +27,16 @@ import (
 
 // component is one module and the binaries that come from it.
 type component struct {
-	name     string // its folder beside this file
-	module   string
+	name     string            // its folder beside this file
+	module   string            // empty: an npm package, which npm.go installs
 	packages map[string]string // by binary
+	files    map[string]string // of the module, wanted beside the binaries
+	tags     string
 	ldflags  func(version string) string
 }
+
+// RouteGroupCRD is the file beside skipper's binary that defines RouteGroups.
+const RouteGroupCRD = "routegroups_crd.yaml"
 
 var components = []component{
 	{name: "etcd", module: "go.etcd.io/etcd/server/v3", packages: map[string]string{"etcd": "go.etcd.io/etcd/server/v3"}},
@@ -55,10 +61,24 @@ var components = []component{
 		name: "metrics-server", module: "sigs.k8s.io/metrics-server",
 		packages: map[string]string{"metrics-server": "sigs.k8s.io/metrics-server/cmd/metrics-server"},
 	},
+	{
+		name: "prometheus", module: "github.com/prometheus/prometheus",
+		packages: map[string]string{"prometheus": "github.com/prometheus/prometheus/cmd/prometheus"},
+		tags:     "remove_all_sd", // file_sd stays; the clouds' clients would double the build
+	},
+	{
+		name: "skipper", module: "github.com/zalando/skipper",
+		packages: map[string]string{"skipper": "github.com/zalando/skipper/cmd/skipper"},
+		files:    map[string]string{RouteGroupCRD: "dataclients/kubernetes/deploy/apply/routegroups_crd.yaml"},
+	},
+	{name: "sqs", packages: map[string]string{"sqs": "server.mjs"}},
 }
 
 // ControlPlane names the binaries that every lab needs.
 var ControlPlane = []string{"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl", "kwok"}
+
+// Core names the binaries of a lab with metrics-server: what people need who start one by hand. Go alone builds them.
+var Core = append([]string{"metrics-server"}, ControlPlane...)
 
 // All names every binary that can be built.
 func All() []string {
@@ -72,7 +92,7 @@ func All() []string {
 	return names
 }
 
-// Binaries returns the path of each wanted binary, building what the cache lacks. A cold build of everything takes some ten
+// Binaries returns the path of each wanted binary, building what the cache lacks. A cold build of everything takes some fifteen
 // minutes on two cores; progress (nil: none) says what is being built and how far it is, on a terminal in one line that is
 // redrawn. Two callers at once do the work once.
 func Binaries(ctx context.Context, progress io.Writer, want ...string) (map[string]string, error) {
@@ -83,8 +103,8 @@ func Binaries(ctx context.Context, progress io.Writer, want ...string) (map[stri
 			if !slices.Contains(want, name) {
 				continue
 			}
-			if asset := filepath.Join(os.Getenv("KUBEBUILDER_ASSETS"), name); os.Getenv("KUBEBUILDER_ASSETS") != "" && executable(asset) {
-				found[name] = asset
+			if assets := os.Getenv("KUBEBUILDER_ASSETS"); assets != "" && len(c.lacking(assets, []string{name})) == 0 {
+				found[name] = filepath.Join(assets, name)
 				continue
 			}
 			missing = append(missing, name)
@@ -119,19 +139,20 @@ func (c component) ensure(ctx context.Context, report *reporter, names []string)
 	if err != nil {
 		return "", err
 	}
-	goVersion, err := c.command(ctx, source, "env", "GOVERSION").Output()
-	if err != nil {
-		return "", fmt.Errorf("ask go for its version: %w", err)
+	key := c.name + "-" + version
+	if c.module != "" {
+		goVersion, err := c.command(ctx, source, "env", "GOVERSION").Output()
+		if err != nil {
+			return "", fmt.Errorf("ask go for its version: %w", err)
+		}
+		key += "-" + strings.TrimSpace(string(goVersion))
 	}
 	cache, err := os.UserCacheDir()
 	if err != nil {
 		return "", fmt.Errorf("find the cache folder: %w", err)
 	}
-	dir := filepath.Join(cache, "kubetide", "lab", fmt.Sprintf("%s-%s-%s", c.name, version, strings.TrimSpace(string(goVersion))))
-	lacking := func() []string {
-		return slices.DeleteFunc(slices.Clone(names), func(name string) bool { return executable(filepath.Join(dir, name)) })
-	}
-	if len(lacking()) == 0 {
+	dir := filepath.Join(cache, "kubetide", "lab", key)
+	if len(c.lacking(dir, names)) == 0 {
 		return dir, nil
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -142,10 +163,25 @@ func (c component) ensure(ctx context.Context, report *reporter, names []string)
 		return "", err
 	}
 	defer unlock()
-	if names = lacking(); len(names) == 0 {
+	if names = c.lacking(dir, names); len(names) == 0 {
 		return dir, nil
 	}
+	if c.module == "" {
+		return dir, c.install(ctx, report, source, dir)
+	}
 	return dir, c.build(ctx, report, source, dir, version, names)
+}
+
+// lacking returns those of the named binaries that the folder has not, or not with the files that belong beside them.
+func (c component) lacking(dir string, names []string) []string {
+	return slices.DeleteFunc(slices.Clone(names), func(name string) bool {
+		for file := range c.files {
+			if _, err := os.Stat(filepath.Join(dir, file)); err != nil {
+				return false
+			}
+		}
+		return executable(filepath.Join(dir, name))
+	})
 }
 
 func (c component) build(ctx context.Context, report *reporter, source, dir, version string, names []string) error {
@@ -175,9 +211,12 @@ func (c component) build(ctx context.Context, report *reporter, source, dir, ver
 		}
 		report.update(fmt.Sprintf("%s, %s", text, time.Since(start).Round(time.Second)))
 	}
-	err = c.stream(ctx, source, say, func(string) { done++ },
-		append([]string{"build", "-v", "-ldflags", ldflags, "-o", temp + "/"}, packages...)...)
+	err = stream(ctx, c.command(ctx, source, append([]string{"build", "-v", "-tags", c.tags, "-ldflags", ldflags, "-o", temp + "/"}, packages...)...),
+		say, func(string) { done++ })
 	if err != nil {
+		return err
+	}
+	if err := c.copyFiles(ctx, source, dir); err != nil {
 		return err
 	}
 	for _, name := range names {
@@ -186,6 +225,27 @@ func (c component) build(ctx context.Context, report *reporter, source, dir, ver
 		}
 	}
 	report.line(fmt.Sprintf("built %s in %s", what, time.Since(start).Round(time.Second)))
+	return nil
+}
+
+// copyFiles puts the module's files into dir.
+func (c component) copyFiles(ctx context.Context, source, dir string) error {
+	if len(c.files) == 0 {
+		return nil
+	}
+	module, err := c.command(ctx, source, "list", "-m", "-f", "{{.Dir}}", c.module).Output()
+	if err != nil {
+		return fmt.Errorf("find the folder of %s: %w", c.module, err)
+	}
+	for name, file := range c.files {
+		data, err := os.ReadFile(filepath.Join(strings.TrimSpace(string(module)), file))
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), data, 0o644); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
@@ -199,20 +259,20 @@ func (c component) outdated(ctx context.Context, report *reporter, what, source 
 		}
 		report.update(text)
 	}
-	err := c.stream(ctx, source, say, func(line string) {
+	list := c.command(ctx, source, append([]string{"list", "-deps", "-tags", c.tags, "-f", "{{.Stale}}"}, packages...)...)
+	err := stream(ctx, list, say, func(line string) {
 		switch {
 		case strings.HasPrefix(line, "go: downloading"):
 			downloads++
 		case line == "true":
 			count++
 		}
-	}, append([]string{"list", "-deps", "-f", "{{.Stale}}"}, packages...)...)
+	})
 	return count, err
 }
 
-// stream runs go, hands over each line that it prints, and calls say now and then. Its error carries the last lines.
-func (c component) stream(ctx context.Context, source string, say func(), each func(line string), args ...string) error {
-	cmd := c.command(ctx, source, args...)
+// stream runs a command, hands over each line that it prints, and calls say now and then. Its error carries the last lines.
+func stream(ctx context.Context, cmd *exec.Cmd, say func(), each func(line string)) error {
 	pipe, err := cmd.StderrPipe()
 	if err != nil {
 		return err
@@ -247,15 +307,21 @@ func (c component) stream(ctx context.Context, source string, say func(), each f
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		return fmt.Errorf("go %s: %w\n%s", args[0], err, strings.Join(last, "\n"))
+		return fmt.Errorf("%s: %w\n%s", strings.Join(cmd.Args[:2], " "), err, strings.Join(last, "\n"))
 	}
 	return nil
 }
 
 func (c component) command(ctx context.Context, source string, args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, "go", args...)
-	cmd.Dir = source
+	cmd := command(ctx, source, "go", args...)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off")
+	return cmd
+}
+
+// command is one that is interrupted, not killed, when the context ends.
+func command(ctx context.Context, dir, name string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Dir = dir
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	cmd.WaitDelay = 5 * time.Second
 	return cmd
@@ -263,6 +329,9 @@ func (c component) command(ctx context.Context, source string, args ...string) *
 
 // version reads the pinned version from the component's go.mod.
 func (c component) version(source string) (string, error) {
+	if c.module == "" {
+		return hash(source)
+	}
 	data, err := os.ReadFile(filepath.Join(source, "go.mod"))
 	if err != nil {
 		return "", err
@@ -274,7 +343,7 @@ func (c component) version(source string) (string, error) {
 	return string(match[1]), nil
 }
 
-// sourceDir finds the component's module: beside this file, or below the module that the working folder is in.
+// sourceDir finds the component's folder: beside this file, or below the module that the working folder is in.
 func sourceDir(name string) (string, error) {
 	_, file, _, _ := runtime.Caller(0)
 	candidates := []string{filepath.Join(filepath.Dir(file), name)}
@@ -287,11 +356,11 @@ func sourceDir(name string) (string, error) {
 		}
 	}
 	for _, dir := range candidates {
-		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+		if info, err := os.Stat(dir); err == nil && info.IsDir() {
 			return dir, nil
 		}
 	}
-	return "", fmt.Errorf("the module test/lab/build/%s is not found: run from within a checkout", name)
+	return "", fmt.Errorf("the folder test/lab/build/%s is not found: run from within a checkout", name)
 }
 
 func executable(file string) bool {
