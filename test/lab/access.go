@@ -19,14 +19,22 @@ import (
 // ConfigFor returns a configuration with a real token of the ServiceAccount, valid for one hour. It has no rights but those that
 // RBAC gives to the account.
 func (l *Lab) ConfigFor(ctx context.Context, namespace, serviceAccount string) (*rest.Config, error) {
-	request := &authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{ExpirationSeconds: ptr.To[int64](3600)}}
-	answer, err := l.client.CoreV1().ServiceAccounts(namespace).CreateToken(ctx, serviceAccount, request, metav1.CreateOptions{})
+	token, err := l.tokenFor(ctx, namespace, serviceAccount, time.Hour)
 	if err != nil {
-		return nil, fmt.Errorf("get a token for ServiceAccount %s/%s: %w", namespace, serviceAccount, err)
+		return nil, err
 	}
 	config := l.AnonymousConfig()
-	config.BearerToken = answer.Status.Token
+	config.BearerToken = token
 	return config, nil
+}
+
+func (l *Lab) tokenFor(ctx context.Context, namespace, serviceAccount string, valid time.Duration) (string, error) {
+	request := &authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{ExpirationSeconds: ptr.To(int64(valid.Seconds()))}}
+	answer, err := l.client.CoreV1().ServiceAccounts(namespace).CreateToken(ctx, serviceAccount, request, metav1.CreateOptions{})
+	if err != nil {
+		return "", fmt.Errorf("get a token for ServiceAccount %s/%s: %w", namespace, serviceAccount, err)
+	}
+	return answer.Status.Token, nil
 }
 
 // KubeconfigFor writes a kubeconfig with such a token, for programs inside that take a file, and returns its path.

@@ -20,16 +20,22 @@ type component struct {
 	done chan struct{} // closed when it has ended
 }
 
-// run starts a component; its output goes to its log file.
+// run starts a component of the control plane.
 func (l *Lab) run(name string, args ...string) (*component, error) {
+	return l.launch(name, l.binaries[name], nil, args...)
+}
+
+// launch starts a component, with env besides its own environment; its output goes to its log file.
+func (l *Lab) launch(name, binary string, env []string, args ...string) (*component, error) {
 	c := &component{name: name, log: filepath.Join(l.logDir(), name+".log"), done: make(chan struct{})}
 	log, err := os.Create(c.log)
 	if err != nil {
 		return nil, err
 	}
 	defer log.Close()
-	c.cmd = exec.Command(l.binaries[name], args...)
+	c.cmd = exec.Command(binary, args...)
 	c.cmd.Dir = l.dir
+	c.cmd.Env = append(os.Environ(), env...)
 	c.cmd.Stdout, c.cmd.Stderr = log, log
 	c.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := c.cmd.Start(); err != nil {

@@ -85,24 +85,27 @@ type Lab struct {
 
 	mu         sync.Mutex
 	components []*component
+	parts      int // started so far
 	forwards   []io.Closer
 	images     map[string]string
 	stopOnce   sync.Once
 }
 
-// Main is TestMain's body: it builds what is missing, runs the test binary inside the namespaces, and exits with its result.
-func Main(m *testing.M) {
-	Enter(os.Stderr)
+// Main is TestMain's body: it builds what is missing, runs the test binary inside the namespaces, and exits with its result. The
+// parts that tests start besides the control plane are named, since nothing can be built or installed inside: "prometheus",
+// "skipper", "sqs".
+func Main(m *testing.M, parts ...string) {
+	Enter(os.Stderr, parts...)
 	os.Exit(m.Run())
 }
 
 // Enter builds the binaries if need be, telling progress, and continues inside the namespaces: outside it never returns, but
-// exits with the exit code of the same program run inside. Call it first in main.
-func Enter(progress io.Writer) {
+// exits with the exit code of the same program run inside. Call it first in main; parts are as in Main.
+func Enter(progress io.Writer, parts ...string) {
 	EnterStage()
 	if !namespace.Inside() {
 		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-		_, err := build.Binaries(ctx, progress, build.All()...)
+		_, err := build.Binaries(ctx, progress, append(parts, build.Core...)...)
 		stop()
 		if err != nil {
 			fmt.Fprintln(os.Stderr, "lab: "+err.Error())

@@ -23,6 +23,8 @@ import (
 const (
 	// PodCIDR covers every pod: 10.244.0.0/16 for pods that kwok plays, 10.245.0.0/16 for pods that are real processes.
 	PodCIDR = "10.244.0.0/15"
+	// HostCIDR covers the lab's own servers.
+	HostCIDR = "192.0.2.0/24"
 	// HostAddress is where kube-apiserver is reached; it advertises no loopback address.
 	HostAddress = "192.0.2.10"
 )
@@ -39,6 +41,9 @@ var control struct {
 	sync.Mutex
 	file *os.File
 }
+
+// PartAddress is the address of the nth server beside the control plane, from 1 to 235.
+func PartAddress(n int) string { return "192.0.2." + strconv.Itoa(19+n) }
 
 // Enter returns at once inside the namespaces. Outside it runs the program again inside them, with the same arguments and
 // standard streams, and exits with its exit code: it must be called first in main or TestMain. It exits with a sentence that
@@ -209,16 +214,18 @@ func setUpNetwork() error {
 	if err := netlink.AddrAdd(lo, addr); err != nil {
 		return fmt.Errorf("add address %s: %w", HostAddress, err)
 	}
-	_, pods, err := net.ParseCIDR(PodCIDR)
-	if err != nil {
-		return err
-	}
-	route := &netlink.Route{
-		LinkIndex: lo.Attrs().Index, Dst: pods,
-		Type: unix.RTN_LOCAL, Scope: netlink.SCOPE_HOST, Table: unix.RT_TABLE_LOCAL,
-	}
-	if err := netlink.RouteAdd(route); err != nil {
-		return fmt.Errorf("route %s to loopback: %w", PodCIDR, err)
+	for _, cidr := range []string{PodCIDR, HostCIDR} {
+		_, addresses, err := net.ParseCIDR(cidr)
+		if err != nil {
+			return err
+		}
+		route := &netlink.Route{
+			LinkIndex: lo.Attrs().Index, Dst: addresses,
+			Type: unix.RTN_LOCAL, Scope: netlink.SCOPE_HOST, Table: unix.RT_TABLE_LOCAL,
+		}
+		if err := netlink.RouteAdd(route); err != nil {
+			return fmt.Errorf("route %s to loopback: %w", cidr, err)
+		}
 	}
 	return nil
 }

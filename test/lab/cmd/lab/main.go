@@ -133,7 +133,7 @@ func up(ctx context.Context, s state, args []string) error {
 	if err := os.MkdirAll(s.dir(), 0o700); err != nil {
 		return err
 	}
-	if _, err := build.Binaries(ctx, os.Stderr, build.All()...); err != nil {
+	if _, err := build.Binaries(ctx, os.Stderr, build.Core...); err != nil {
 		return err
 	}
 	log, err := os.Create(s.log())
