@@ -21,6 +21,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
 )
 
@@ -482,4 +483,21 @@ func TestRoundTripperHoldsTheSameBounds(t *testing.T) {
 			t.Errorf("got %v", WithoutURL(err))
 		}
 	})
+}
+
+func BenchmarkGet(b *testing.B) {
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"value":1}`) }))
+	defer s.Close()
+	u, err := url.Parse(s.URL)
+	if err != nil {
+		b.Fatal(err)
+	}
+	c := New(Options{Policy: Anywhere, Budget: Budget{PerSecond: -1}, Metrics: NewMetrics(prometheus.NewRegistry())})
+	defer c.Close()
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := c.Get(context.Background(), Request{Namespace: "shop", Collector: "bench", URL: u}); err != nil {
+			b.Fatal(err)
+		}
+	}
 }
