@@ -122,7 +122,7 @@ func (s *secrets) read(ctx context.Context, key types.NamespacedName) (collector
 	secret, err := s.client.Secrets(key.Namespace).Get(ctx, key.Name, metav1.GetOptions{})
 	switch {
 	case apierrors.IsForbidden(err):
-		return collectors.Secret{}, fmt.Errorf("Kubetide has no right to read Secret %s: "+ //nolint:revive,staticcheck // a name
+		return collectors.Secret{}, fmt.Errorf("the Secret %s may not be read by Kubetide: "+
 			"bind the ClusterRole %s to its ServiceAccount by a RoleBinding in namespace %s", key, SecretsRole, key.Namespace)
 	case apierrors.IsNotFound(err):
 		return collectors.Secret{}, fmt.Errorf("there is no Secret %s", key)

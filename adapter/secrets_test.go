@@ -47,7 +47,7 @@ func TestSecretsAreReadOnlyIfTheyAreMeantForKubetide(t *testing.T) {
 		"a host is no wildcard": {secret: secretObject("s", "*.example.org", nil), err: "wildcards"},
 		"a missing one":         {secret: secretObject("other", "h", nil), err: "there is no Secret shop/s"},
 		"one that may not be read": {fails: apierrors.NewForbidden(corev1.Resource("secrets"), "s", errors.New("no")),
-			err: "Kubetide has no right to read Secret shop/s: bind the ClusterRole kubetide-secrets to its ServiceAccount by a RoleBinding in namespace shop"},
+			err: "the Secret shop/s may not be read by Kubetide: bind the ClusterRole kubetide-secrets to its ServiceAccount by a RoleBinding in namespace shop"},
 		"an API server that fails": {fails: errors.New("connection refused"), err: "secret shop/s: connection refused"},
 		"one that is too large":    {secret: secretObject("s", "h", map[string]string{"ca.crt": strings.Repeat("x", maxSecretBytes+1)}), err: "have more than 262144 bytes"},
 	}

@@ -53,7 +53,7 @@ type Source struct{ options Options }
 
 // New returns the source.
 func New(o Options) (*Source, error) {
-	if l := o.NamespaceLabel; l != "" && (l == model.MetricNameLabel || !model.LabelName(l).IsValid()) {
+	if l := o.NamespaceLabel; l != "" && (l == model.MetricNameLabel || !model.UTF8Validation.IsValidLabelName(l)) {
 		return nil, fmt.Errorf("prometheus: %.100q is no label that can hold a namespace", l)
 	}
 	return &Source{o}, nil

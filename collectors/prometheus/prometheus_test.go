@@ -331,7 +331,7 @@ func TestFaultsOfServers(t *testing.T) {
 		"deep JSON":                  {text(200, strings.Repeat("[", 100_000)), "more than 5000 series or 50000 parts", "broken"},
 		"many series":                {text(200, `{"status":"success","data":{"resultType":"vector","result":[`+strings.Repeat(`{"metric":{},"value":[1,"1"]},`, 6_000)+`{"metric":{},"value":[1,"1"]}]}}`), "more than 5000 series", "broken"},
 		"an error with success":      {text(400, `{"status":"success","error":"`+private+`"}`), "the answer is not that of a Prometheus API", "broken"},
-		"a redirect":                 {http.RedirectHandler("http://169.254.169.254/"+private, 302).ServeHTTP, `status 302 redirects to host "169.254.169.254", and redirects are not followed`, "status"},
+		"a redirect":                 {http.RedirectHandler("http://169.254.169.254/"+private, http.StatusFound).ServeHTTP, `status 302 redirects to host "169.254.169.254", and redirects are not followed`, "status"},
 		"a large answer":             {text(200, strings.Repeat(" ", 1<<20+1)), "the answer is larger than 1048576 bytes", "too_large"},
 		"a connection that breaks":   {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, "EOF", "broken"},
 	}

@@ -101,10 +101,7 @@ func lex(text string) error {
 		case item.Typ == parser.COMMENT:
 			continue
 		case matches && item.Typ == parser.STRING:
-			pattern, err := strutil.Unquote(item.Val)
-			if err != nil {
-				return nil
-			}
+			pattern, _ := strutil.Unquote(item.Val) // what cannot be unquoted is the parser's to tell
 			if dear += dearParts(pattern); dear > maxDear {
 				return fmt.Errorf(`has more than %d classes like \pL, or signs beyond ASCII where case is ignored, in its regular expressions`, maxDear)
 			}
@@ -202,7 +199,7 @@ func (q Query) Confined(label, namespace string) (string, error) {
 				return errors.New("uses info(), which cannot be kept to one namespace; join with the info metric by * on(...) group_left(...)")
 			}
 		case *parser.VectorSelector:
-			matchers := make([]*labels.Matcher, 0, len(n.LabelMatchers)+1)
+			matchers := []*labels.Matcher{own}
 			for _, m := range n.LabelMatchers {
 				if m.Name != label {
 					matchers = append(matchers, m)
@@ -210,7 +207,7 @@ func (q Query) Confined(label, namespace string) (string, error) {
 					return fmt.Errorf("selects %s, but it may read its own namespace %q only", cut(m.String()), namespace)
 				}
 			}
-			n.LabelMatchers = append(matchers, own)
+			n.LabelMatchers = matchers
 		}
 		return nil
 	})
