@@ -15,7 +15,7 @@ import (
 // For how long a lock that readers need can be held. Reported is the most CPU time that one operation of each kind took, its
 // allocations and its share of the garbage collection included: what takes less in all cannot hold a lock for longer while it
 // runs. CPU time leaves out what is not the store's, when the kernel runs another thread in between. Operations that take
-// long but lock a little at a time are measured by the part that locks.
+// long, because they first make room or lock a little at a time, are measured by the part that locks.
 func BenchmarkLongestLock(b *testing.B) {
 	const n = 100_000
 	run := func(name string, op, undo func(i int)) {
@@ -56,21 +56,6 @@ func BenchmarkLongestLock(b *testing.B) {
 			insert(appQuery(app), pods[app])
 		}
 	}
-	b.Run("add, while the tables grow to 100,000 series", func(b *testing.B) {
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		longest := int64(0)
-		for b.Loop() {
-			s = New(clock, 0)
-			for _, q := range queries {
-				begin := threadTime(b)
-				s.Add(q, true)
-				longest = max(longest, threadTime(b)-begin)
-			}
-		}
-		b.ReportMetric(float64(longest)/1000, "longest-cpu-µs")
-		b.ReportMetric(0, "ns/op")
-	})
 	for _, q := range queries {
 		s.Add(q, true)
 		insert(q, []sample.Point{{Milli: 1}})
@@ -81,25 +66,26 @@ func BenchmarkLongestLock(b *testing.B) {
 	run("insert a value", func(i int) { insert(queries[i*7919%n], []sample.Point{{Milli: 5}}) }, nothing)
 	run("insert 1 pod, of 100 before", func(i int) { insert(appQuery(i%100), pods[i%100][:1]) }, func(i int) { insert(appQuery(i%100), pods[i%100]) })
 	run("insert 100 pods", func(i int) { insert(appQuery(i%100), pods[i%100]) }, nothing)
+	run("add", func(i int) { s.Add(queries[i*7919%n], true) }, func(i int) { s.Forget(queries[(i+1)*7919%n]) })
 	run("forget", func(i int) { s.Forget(queries[i*7919%n]) }, func(i int) { s.Add(queries[i*7919%n], true) })
 	run("subscribe", func(i int) { s.Subscribe(queries[i*7919%n], func() {})() }, nothing)
+	shard := &s.served.series.shards[0]
+	old, slots := shard.slots, make([]slot, 2*len(shard.slots))
+	run("let a table of 100,000 series grow", func(int) { shard.move(slots) }, func(int) {
+		shard.slots = old
+		clear(slots)
+	})
 	buffer := make([]*entry, 0, n)
 	run("list 100,000 series for a request after a change", func(int) { metric.list.copyTo(buffer) }, func(int) { metric.list.snapshot.Store(nil) })
 
-	gone := 0
-	run("forget a pod", func(i int) { s.ForgetPod("shop", pods[i/100%100][i%100].UID) }, func(i int) {
-		if gone++; gone == 10_000 {
-			gone = 0
-			clock.SetTime(clock.Now().Add(2 * graveTime))
-			fill()
-		}
-	})
-	run("forget a pod, a minute after 10,000", func(int) { s.ForgetPod("shop", "last") }, func(int) {
+	run("remember that a pod is gone, a minute after 10,000", func(int) { s.pods.bury("shop", "last", clock.Now()) }, func(int) {
 		for i := range 10_000 {
-			s.ForgetPod("shop", types.UID(fmt.Sprint(i)))
+			s.pods.bury("shop", types.UID(fmt.Sprint(i)), clock.Now())
 		}
 		clock.SetTime(clock.Now().Add(2 * graveTime))
 	})
+	e, _ := s.entry(new(appQuery(7)))
+	run("drop a pod of 100 that is gone", func(i int) { e.forgetPod(pods[7][i%100].UID) }, func(int) { insert(e.query, pods[7]) })
 	run("bar one of 10,000", func(i int) { s.Bar(queries[i%10_000].Series(), true) }, nothing)
 	// Each calls back between two shards, without a lock.
 	b.Run("scan", func(b *testing.B) {

@@ -264,26 +264,29 @@ func (s *Store) Each(f func(sample.Query, sample.Answer)) {
 // ForgetPod drops the values of a pod that is gone at once, also from collections that are still running.
 func (s *Store) ForgetPod(namespace string, uid types.UID) {
 	for _, e := range s.pods.bury(namespace, uid, s.clock.Now()) {
-		e.mu.Lock()
-		last := e.last.Load()
-		is := func(p sample.Point) bool { return p.UID == uid }
-		if !slices.ContainsFunc(last.points(), is) {
-			e.mu.Unlock()
-			continue
-		}
-		next := *last
-		a := &next.served[0].Answer
-		a.Points = slices.DeleteFunc(slices.Clone(a.Points), is)
-		if len(a.Points) == 0 {
-			next = *e.state(nil, a.Taken, fmt.Errorf("its last pod is gone: %w", sample.ErrNoData))
-		}
-		published := e.publish(&next)
-		subscriptions := e.subscriptions
-		e.mu.Unlock()
-		if published {
-			notify(subscriptions)
-		}
+		notify(e.forgetPod(uid))
 	}
+}
+
+// forgetPod returns who has to be told; nobody if the pod is none of the query's.
+func (e *entry) forgetPod(uid types.UID) []*subscription {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	last := e.last.Load()
+	is := func(p sample.Point) bool { return p.UID == uid }
+	if !slices.ContainsFunc(last.points(), is) {
+		return nil
+	}
+	next := *last
+	a := &next.served[0].Answer
+	a.Points = slices.DeleteFunc(slices.Clone(a.Points), is)
+	if len(a.Points) == 0 {
+		next = *e.state(nil, a.Taken, fmt.Errorf("its last pod is gone: %w", sample.ErrNoData))
+	}
+	if !e.publish(&next) {
+		return nil
+	}
+	return e.subscriptions
 }
 
 func notify(subscriptions []*subscription) {
