@@ -2,15 +2,16 @@ package e2e
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -24,15 +25,15 @@ const Image = "kubetide/kubetide"
 type InstallOptions struct {
 	// BuildFlags are for `go build`.
 	BuildFlags []string
-	// Kustomization is the folder to apply, relative to the repository's.
-	Kustomization string
-	Progress      io.Writer
+	// Settings (YAML) are added to the configuration file of deploy/kustomize/base, and Env to the container's environment.
+	Settings string
+	Env      map[string]string
+	Progress io.Writer
 }
 
 // Install builds the server, applies the manifests as a user would, and returns when its pods are ready, its APIServices are
 // available and its webhook can be reached.
 func Install(ctx context.Context, cluster *lab.Lab, o InstallOptions) error {
-	o.Kustomization = cmp.Or(o.Kustomization, "deploy/kustomize/base")
 	_, file, _, _ := runtime.Caller(0)
 	root := filepath.Dir(filepath.Dir(filepath.Dir(file)))
 	binary := filepath.Join(cluster.Dir(), "kubetide")
@@ -45,9 +46,13 @@ func Install(ctx context.Context, cluster *lab.Lab, o InstallOptions) error {
 	if err := cluster.RegisterImage(ctx, Image, binary); err != nil {
 		return err
 	}
-	fmt.Fprintln(o.Progress, "e2e: installing", o.Kustomization)
+	manifests, err := overlay(cluster, filepath.Join(root, "deploy", "kustomize", "base"), o)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintln(o.Progress, "e2e: installing deploy/kustomize/base")
 	for _, args := range [][]string{
-		{"apply", "--server-side", "-k", filepath.Join(root, o.Kustomization)},
+		{"apply", "--server-side", "-k", manifests},
 		{"-n", "kubetide-system", "rollout", "status", "deployment/kubetide", "--timeout=180s"},
 		{"wait", "apiservice", "-l", "app.kubernetes.io/name=kubetide", "--for=condition=Available", "--timeout=60s"},
 	} {
@@ -58,6 +63,43 @@ func Install(ctx context.Context, cluster *lab.Lab, o InstallOptions) error {
 		}
 	}
 	return webhookAnswers(ctx, cluster)
+}
+
+// overlay returns the folder to apply: base itself, or one that adds the settings to it.
+func overlay(cluster *lab.Lab, base string, o InstallOptions) (string, error) {
+	if o.Settings == "" && len(o.Env) == 0 {
+		return base, nil
+	}
+	dir := filepath.Join(cluster.Dir(), "overlay")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", err
+	}
+	relative, err := filepath.Rel(dir, base)
+	if err != nil {
+		return "", err
+	}
+	config, err := os.ReadFile(filepath.Join(base, "config.yaml"))
+	if err != nil {
+		return "", err
+	}
+	if err := os.WriteFile(filepath.Join(dir, "config.yaml"), append(config, o.Settings...), 0o644); err != nil {
+		return "", err
+	}
+	var patch strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(o.Env)) {
+		fmt.Fprintf(&patch, "\n      - {op: add, path: /spec/template/spec/containers/0/env/-, value: {name: %s, value: %q}}", name, o.Env[name])
+	}
+	kustomization := fmt.Sprintf(`apiVersion: kustomize.config.k8s.io/v1beta1
+kind: Kustomization
+resources: [%s]
+configMapGenerator:
+  - {name: kubetide-config, namespace: kubetide-system, behavior: replace, files: [config.yaml]}
+patches:
+  - target: {kind: Deployment, name: kubetide}
+    patch: |-
+      - {op: test, path: /metadata/name, value: kubetide}%s
+`, relative, patch.String())
+	return dir, os.WriteFile(filepath.Join(dir, "kustomization.yaml"), []byte(kustomization), 0o644)
 }
 
 // webhookAnswers waits until a pod that opts in gets its gate. The API server takes a moment to see a CA bundle.

@@ -35,11 +35,16 @@ import (
 	"github.com/kubetide/kubetide/test/lab"
 )
 
-// The one lab of this package, with Kubetide installed, and its administrator's clients.
+// The one lab of this package, with Kubetide and its sources installed, and its administrator's clients.
 var (
 	cluster *lab.Lab
 	kube    kubernetes.Interface
 	api     client.WithWatch
+
+	// metrics is Kubetide's default Prometheus. It scrapes router, and what tests name as targets of the job "shop".
+	metrics *lab.Prometheus
+	router  *lab.Skipper
+	queues  *lab.SQS
 )
 
 func TestMain(m *testing.M) {
@@ -61,7 +66,7 @@ func run(m *testing.M) (int, error) {
 		return 1, err
 	}
 	defer cluster.Stop()
-	if err := Install(ctx, cluster, InstallOptions{BuildFlags: []string{"-race"}, Progress: os.Stderr}); err != nil {
+	if err := install(ctx); err != nil {
 		return 1, err
 	}
 	scheme := apiruntime.NewScheme()
@@ -79,6 +84,35 @@ func run(m *testing.M) (int, error) {
 		return 1, fmt.Errorf("kubetide: %w", err)
 	}
 	return code, nil
+}
+
+// install starts the sources, and Kubetide with settings for them.
+func install(ctx context.Context) (err error) {
+	if router, err = cluster.StartSkipper(ctx, lab.SkipperConfig{}); err != nil {
+		return err
+	}
+	if queues, err = cluster.StartSQS(ctx); err != nil {
+		return err
+	}
+	metrics, err = cluster.StartPrometheus(ctx, lab.PrometheusConfig{Jobs: []lab.PrometheusJob{
+		{Name: "skipper", Targets: []string{router.MetricsTarget}}, {Name: "shop"},
+	}})
+	if err != nil {
+		return err
+	}
+	return Install(ctx, cluster, InstallOptions{
+		BuildFlags: []string{"-race"}, Progress: os.Stderr,
+		Settings: fmt.Sprintf(`
+prometheus: {server: %q, confine_queries: true}
+ingress:
+  skipper_ingress_metrics: true
+  skipper_routegroup_metrics: true
+  skipper_backends_annotation: [zalando.org/backend-weights]
+  external_rps_metrics: true
+aws: {external_metrics: true, sqs_endpoint: %q}
+`, metrics.URL, queues.URL),
+		Env: map[string]string{"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"},
+	})
 }
 
 // newNamespace makes a namespace for the test and removes what may still be scaling in it when the test ends.
