@@ -19,6 +19,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql/parser"
 
@@ -78,7 +79,7 @@ func Parse(selector string, aggregator jsonvalue.Aggregator) (*Expression, error
 	}
 	e := &Expression{aggregator: aggregator}
 	for _, m := range parsed {
-		if m.Name == labels.MetricName {
+		if m.Name == model.MetricNameLabel {
 			if m.Type != labels.MatchEqual || m.Value == "" || e.name != "" {
 				return nil, errors.New("it must name one metric exactly")
 			}
@@ -364,7 +365,7 @@ func (r *reading) match() (bool, error) {
 				value = l.value
 			}
 		}
-		matches := false
+		var matches bool
 		if m.pattern == nil {
 			matches = string(value) == m.value
 		} else {
