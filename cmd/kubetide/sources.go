@@ -14,12 +14,14 @@ import (
 	"github.com/kubetide/kubetide/collectors/externalrps"
 	"github.com/kubetide/kubetide/collectors/httpjson"
 	"github.com/kubetide/kubetide/collectors/influxdb"
+	"github.com/kubetide/kubetide/collectors/nakadi"
 	"github.com/kubetide/kubetide/collectors/podjson"
 	promsource "github.com/kubetide/kubetide/collectors/prometheus"
 	"github.com/kubetide/kubetide/collectors/resource"
 	"github.com/kubetide/kubetide/collectors/skipper"
 	"github.com/kubetide/kubetide/collectors/sqs"
 	"github.com/kubetide/kubetide/collectors/static"
+	"github.com/kubetide/kubetide/collectors/zmon"
 	"github.com/kubetide/kubetide/internal/bearer"
 	"github.com/kubetide/kubetide/internal/config"
 	"github.com/kubetide/kubetide/internal/outbound"
@@ -83,6 +85,26 @@ func registerSources(a *adapter.Adapter, c *config.Config, clients clients, podM
 		return err
 	}
 	registry.Register(sample.External, flux, influxdb.Name, influxdb.LegacyName)
+	if c.Sources.ZMONEndpoint != "" {
+		checks, err := zmon.New(zmon.Options{
+			Endpoint: c.Sources.ZMONEndpoint, Token: bearer.Named(c.Sources.Token, c.Sources.CredentialsDir, c.Sources.ZMONTokenName),
+			Client: clients.operator, Clock: now,
+		})
+		if err != nil {
+			return err
+		}
+		registry.Register(sample.External, checks, zmon.Name, zmon.LegacyName)
+	}
+	if c.Sources.NakadiEndpoint != "" {
+		events, err := nakadi.New(nakadi.Options{
+			Endpoint: c.Sources.NakadiEndpoint, Token: bearer.Named(c.Sources.Token, c.Sources.CredentialsDir, c.Sources.NakadiTokenName),
+			Client: clients.operator, Clock: now,
+		})
+		if err != nil {
+			return err
+		}
+		registry.Register(sample.External, events, nakadi.Name)
+	}
 	return nil
 }
 
