@@ -2,6 +2,7 @@ package sqs
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -176,7 +177,11 @@ func (i *identity) Retrieve(ctx context.Context) (aws.Credentials, error) {
 	if limited.Err() != nil {
 		err = context.Cause(limited)
 	}
-	err = identityError(i.failed(err))
+	if below := identityError(""); errors.As(err, &below) { // a role's failure may be that of Kubetide's own identity
+		err = below
+	} else {
+		err = identityError(i.failed(err))
+	}
 	i.mu.Lock()
 	i.err, i.when = err, i.clock.Now()
 	i.mu.Unlock()
@@ -193,7 +198,13 @@ type tenantHTTP struct{ client *outbound.Client }
 func (h tenantHTTP) Do(r *http.Request) (*http.Response, error) {
 	namespace, _ := r.Context().Value(tenant{}).(string)
 	ctx, cancel := context.WithTimeoutCause(r.Context(), attemptTimeout, fmt.Errorf("no complete answer within %s", attemptTimeout))
-	response, err := h.client.RoundTripper(namespace, Name, nil).RoundTrip(r.WithContext(ctx))
+	r = r.WithContext(ctx)
+	if r.Body != nil {
+		// The library closes a body as soon as the answer begins, and then its WriteTo reports io.EOF as a failure, for which the
+		// transport would break the connection. Its Read ends as it should.
+		r.Body = struct{ io.ReadCloser }{r.Body}
+	}
+	response, err := h.client.RoundTripper(namespace, Name, nil).RoundTrip(r)
 	if err != nil {
 		cancel()
 		return nil, err

@@ -617,6 +617,17 @@ func TestARoleThatCannotBeAssumedIsNotAskedForByEachQueue(t *testing.T) {
 	}
 }
 
+func TestARoleWithoutAnIdentityToAssumeItBlamesTheIdentity(t *testing.T) {
+	role := "arn:aws:iam::123456789012:role/queues"
+	f := start(t).source(t, Config{AssumableRoles: []string{role}}, outbound.Options{})
+	t.Setenv("AWS_ACCESS_KEY_ID", "")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "")
+	_, err := collect(t, f.open(t, "shop", orders("role-arn", role)))
+	if want := `queue "orders" in eu-central-1: Kubetide has no AWS credentials; `; err == nil || !strings.HasPrefix(err.Error(), want) {
+		t.Errorf("got  %v\nwant %s", err, want)
+	}
+}
+
 func TestAMetadataServiceThatHangsIsNotWaitedForByEachQueue(t *testing.T) {
 	s := start(t)
 	var mu sync.Mutex
@@ -686,6 +697,29 @@ func TestEachNamespacePaysForItself(t *testing.T) {
 		if calls := f.took(); len(calls) != 1 {
 			t.Errorf("got %v, want one request of %s", calls, namespace)
 		}
+	}
+}
+
+// closed is a body as the library leaves it once the answer has begun.
+type closed struct{ io.Reader }
+
+func (closed) Close() error                     { return nil }
+func (closed) WriteTo(io.Writer) (int64, error) { return 0, io.EOF }
+
+func TestABodyThatTheLibraryClosesEarlyBreaksNoConnection(t *testing.T) {
+	f := start(t).source(t, Config{}, outbound.Options{})
+	r, err := http.NewRequest(http.MethodPost, f.URL, closed{strings.NewReader("{}")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("X-Amz-Target", "AmazonSQS.GetQueueUrl")
+	response, err := f.source.http.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	if text, err := io.ReadAll(response.Body); err != nil || !strings.Contains(string(text), "QueueUrl") {
+		t.Errorf("got %q, %v", text, err)
 	}
 }
 
