@@ -2,8 +2,8 @@
 // engine read. Reads never wait for a collection and check the age each time, so a value that is too old is never
 // returned as a number, and nothing has to be swept. It does no I/O and knows neither collectors nor the metrics APIs.
 //
-// An answer is immutable and swapped in whole; locks are held for map look-ups only and are split by metric, so no
-// operation makes a reader wait for work that grows with the number of series.
+// An answer is immutable and swapped in whole; locks are split by series and by metric, and held for look-ups, small changes
+// and copies of pointers only. BenchmarkLongestLock holds that no reader waits for more than a millisecond.
 package store
 
 import (

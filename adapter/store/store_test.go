@@ -3,6 +3,7 @@ package store
 import (
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -130,6 +131,25 @@ func TestAnswer(t *testing.T) {
 				t.Errorf("the API would answer %v in state %s", err, tt.state)
 			}
 		})
+	}
+}
+
+func TestPointsOfOneAnswerAgeEachForItself(t *testing.T) {
+	clock := clocktesting.NewFakePassiveClock(start)
+	s := New(clock, 0)
+	q := pods("rps", "web")
+	young, old, ancient := pod("web", 1), pod("web", 2), pod("web", 3)
+	old.Age, ancient.Age = time.Second, math.MaxInt64
+	s.Add(q, true)
+	s.Insert(sample.Result{Query: q, Taken: start, Points: []sample.Point{young, old, ancient}})
+	for _, step := range []struct {
+		after time.Duration
+		want  int
+	}{{0, 2}, {39 * time.Second, 2}, {39*time.Second + 1, 1}, {40 * time.Second, 1}, {40*time.Second + 1, 0}} {
+		clock.SetTime(start.Add(step.after))
+		if a := s.Answer(q); len(a.Points) != step.want || (a.State == sample.Fresh) != (step.want > 0) {
+			t.Errorf("after %s: %d points, %s; want %d", step.after, len(a.Points), a.State, step.want)
+		}
 	}
 }
 
