@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-logr/logr/funcr"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
@@ -85,4 +86,19 @@ kubetide_collections_total{collector="fake",namespace="ns-7",result="success"} 1
 	compare(`kubetide_collections_total{collector="fake",namespace="_other",result="success"} 4
 kubetide_collections_total{collector="fake",namespace="late-b",result="success"} 1
 `)
+}
+
+func TestAValueLeavesNoLineInTheLog(t *testing.T) {
+	lines := 0
+	log := funcr.New(func(prefix, args string) { lines++ }, funcr.Options{})
+	b := newBench(t, &source{collect: value}, func(o *Options) { o.Log = log })
+	b.want(query("m", time.Minute))
+	until(t, "a result", func() bool { return b.count() == 1 })
+	if lines > 0 {
+		t.Errorf("%d lines", lines)
+	}
+	b.Log.Info("the counter counts")
+	if lines != 1 {
+		t.Error("the counter does not count")
+	}
 }

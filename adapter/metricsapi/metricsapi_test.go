@@ -2,6 +2,7 @@ package metricsapi
 
 import (
 	"encoding/json"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -18,6 +20,7 @@ import (
 	"k8s.io/apiserver/pkg/server/dynamiccertificates"
 	certutil "k8s.io/client-go/util/cert"
 	"k8s.io/utils/clock"
+	"sigs.k8s.io/custom-metrics-apiserver/pkg/provider"
 
 	"github.com/kubetide/kubetide/adapter/store"
 	"github.com/kubetide/kubetide/internal/sample"
@@ -256,5 +259,38 @@ func TestServingNeedsAnAPIServerThatAuthenticates(t *testing.T) {
 	}
 	if _, err := NewServer(ServerOptions{}); err == nil || !strings.Contains(err.Error(), "no serving certificate") {
 		t.Errorf("a server without a certificate was made: %v", err)
+	}
+}
+
+func TestDiscoveryIsConstant(t *testing.T) {
+	text := func(provider *Provider) string {
+		return fmt.Sprint(provider.ListAllMetrics(), provider.ListAllExternalMetrics())
+	}
+	full, empty := NewProvider(filled(), mapper(), clock.RealClock{}, nil), NewProvider(store.New(clock.RealClock{}, 0), mapper(), clock.RealClock{}, nil)
+	if full, empty := text(full), text(empty); full != empty {
+		t.Errorf("discovery says %s, and without any metric %s", full, empty)
+	}
+}
+
+// kube-metrics-adapter ends in a panic here.
+func TestRequestsWithoutSelectorsAreAnswered(t *testing.T) {
+	p := NewProvider(filled(), mapper(), clock.RealClock{}, nil)
+	pods := provider.CustomMetricInfo{GroupResource: schema.GroupResource{Resource: "pods"}, Namespaced: true, Metric: "rps"}
+	nodes := provider.CustomMetricInfo{GroupResource: schema.GroupResource{Resource: "nodes"}, Metric: "load"}
+	if list, err := p.GetMetricBySelector(t.Context(), "shop", nil, pods, nil); err != nil || len(list.Items) != 2 {
+		t.Errorf("pods: %v, %v", list, err)
+	}
+	if value, err := p.GetMetricByName(t.Context(), types.NamespacedName{Namespace: "shop", Name: "web-1"}, pods, nil); err != nil || value == nil {
+		t.Errorf("a pod: %v, %v", value, err)
+	}
+	if list, err := p.GetExternalMetric(t.Context(), "shop", nil, provider.ExternalMetricInfo{Metric: "queue"}); err != nil || len(list.Items) != 2 {
+		t.Errorf("queues: %v, %v", list, err)
+	}
+	_, bySelector := p.GetMetricBySelector(t.Context(), "", nil, nodes, nil)
+	_, byName := p.GetMetricByName(t.Context(), types.NamespacedName{Name: "node-1"}, nodes, nil)
+	for _, err := range []error{bySelector, byName} {
+		if !apierrors.IsNotFound(err) || !strings.Contains(err.Error(), "ask with a namespace") {
+			t.Errorf("nodes at the root: %v", err)
+		}
 	}
 }

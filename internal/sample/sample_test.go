@@ -1,0 +1,34 @@
+package sample
+
+import (
+	"errors"
+	"math"
+	"testing"
+)
+
+func TestWhatIsNoFiniteNumberIsNoValue(t *testing.T) {
+	tests := map[string]struct {
+		value float64
+		milli int64
+		err   error
+	}{
+		"a number":                         {12.5, 12_500, nil},
+		"what is finer than thousandths":   {0.0019, 1, nil},
+		"below zero":                       {-0.0019, -1, nil},
+		"the greatest that can be served":  {9.2e15, 9_200_000_000_000_000_000, nil},
+		"one that is too large":            {9.3e15, 0, ErrNotFinite},
+		"one that is too far below zero":   {-9.3e15, 0, ErrNotFinite},
+		"not a number":                     {math.NaN(), 0, ErrNotFinite},
+		"infinity":                         {math.Inf(1), 0, ErrNotFinite},
+		"minus infinity":                   {math.Inf(-1), 0, ErrNotFinite},
+		"a number whose thousands are not": {math.MaxFloat64, 0, ErrNotFinite},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			milli, err := Milli(tt.value)
+			if milli != tt.milli || !errors.Is(err, tt.err) {
+				t.Errorf("%d, %v; want %d, %v", milli, err, tt.milli, tt.err)
+			}
+		})
+	}
+}

@@ -1,0 +1,217 @@
+// Package docs holds pages of the documentation to the code: what they name must exist, and what exists must be named.
+package docs
+
+import (
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/go-logr/logr"
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
+	dto "github.com/prometheus/client_model/go"
+	"k8s.io/client-go/rest"
+	"k8s.io/utils/clock"
+	runtimemetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
+
+	"github.com/kubetide/kubetide/adapter"
+	"github.com/kubetide/kubetide/adapter/metricsapi"
+	"github.com/kubetide/kubetide/internal/outbound"
+	_ "github.com/kubetide/kubetide/scaler/gate"
+	_ "github.com/kubetide/kubetide/scaler/ihpa"
+)
+
+const root = "../.."
+
+func page(t *testing.T, name string) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(root, "docs", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// rows returns the cells of a page's table rows that begin with the prefix.
+func rows(text, prefix string) [][]string {
+	var out [][]string
+	for line := range strings.Lines(text) {
+		if !strings.HasPrefix(line, "| "+prefix) {
+			continue
+		}
+		cells := strings.Split(strings.Trim(strings.TrimSpace(line), "|"), "|")
+		for i := range cells {
+			cells[i] = strings.TrimSpace(cells[i])
+		}
+		out = append(out, cells)
+	}
+	return out
+}
+
+// metric is what a page or the registry says of one.
+type metric struct {
+	labels string
+	help   string
+	kind   string
+}
+
+var description = regexp.MustCompile(`^Desc\{fqName: "([^"]*)", help: ("(?:[^"\\]|\\.)*"),.* constLabels: \{\}, variableLabels: \{([^}]*)\}\}$`)
+
+// registered are Kubetide's own metrics by name.
+func registered(t *testing.T) map[string]metric {
+	t.Helper()
+	registry := prometheus.NewRegistry()
+	outbound.NewMetrics(registry)
+	metricsapi.NewProvider(nil, nil, clock.RealClock{}, registry)
+	if _, err := adapter.New(adapter.Options{Config: &rest.Config{Host: "https://127.0.0.1:1"}, Registerer: registry, Log: logr.Discard()}); err != nil {
+		t.Fatal(err)
+	}
+	out := map[string]metric{}
+	for _, r := range []prometheus.Collector{registry, runtimemetrics.Registry.(prometheus.Collector)} {
+		descs := make(chan *prometheus.Desc)
+		go func() { defer close(descs); r.Describe(descs) }()
+		for d := range descs {
+			if !strings.Contains(d.String(), `fqName: "kubetide_`) {
+				continue
+			}
+			parts := description.FindStringSubmatch(d.String())
+			if parts == nil {
+				t.Fatalf("%s cannot be read", d)
+			}
+			help, err := strconv.Unquote(parts[2])
+			if err != nil {
+				t.Fatal(err)
+			}
+			labels := strings.Split(parts[3], ",")
+			slices.Sort(labels)
+			out[parts[1]] = metric{labels: strings.Join(labels, ","), help: help}
+		}
+	}
+	return out
+}
+
+func TestThePageOfMetricsIsTrue(t *testing.T) {
+	names := regexp.MustCompile("`([^`]*)`")
+	documented := map[string]metric{}
+	for _, cells := range rows(page(t, "metrics.md"), "`kubetide_") {
+		var labels []string
+		for _, l := range names.FindAllStringSubmatch(cells[2], -1) {
+			labels = append(labels, l[1])
+		}
+		slices.Sort(labels)
+		documented[strings.Trim(cells[0], "`")] = metric{labels: strings.Join(labels, ","), kind: cells[1]}
+	}
+	found := registered(t)
+	labels := func(all map[string]metric) map[string]string {
+		out := map[string]string{}
+		for name, m := range all {
+			out[name] = m.labels
+		}
+		return out
+	}
+	if diff := cmp.Diff(labels(found), labels(documented)); diff != "" {
+		t.Errorf("labels by metric (-registered +documented):\n%s", diff)
+	}
+	if len(found) < 15 {
+		t.Errorf("only %d metrics were found", len(found))
+	}
+
+	// The rules of Prometheus for names and help texts.
+	var families []*dto.MetricFamily
+	for _, name := range slices.Sorted(maps.Keys(found)) {
+		help, kind := found[name].help, dto.MetricType(dto.MetricType_value[strings.ToUpper(documented[name].kind)])
+		families = append(families, &dto.MetricFamily{Name: &name, Help: &help, Type: &kind})
+		for _, l := range strings.Split(found[name].labels, ",") {
+			if l != "" && !strings.Contains(help[strings.LastIndex(help, "Labeled by")+1:], l) {
+				t.Errorf("%s: its help does not say that it is labeled by %s", name, l)
+			}
+		}
+	}
+	problems, err := promlint.NewWithMetricFamilies(families).Lint()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range problems {
+		t.Errorf("%s: %s", p.Metric, p.Text)
+	}
+}
+
+// tests are the test functions of a directory, and the strings in its test files.
+type tests struct {
+	functions map[string]bool
+	literals  map[string]bool
+}
+
+func testsIn(t *testing.T, dir string) tests {
+	t.Helper()
+	out := tests{functions: map[string]bool{}, literals: map[string]bool{}}
+	files, err := filepath.Glob(filepath.Join(root, dir, "*_test.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, d := range parsed.Decls {
+			if f, ok := d.(*ast.FuncDecl); ok && f.Recv == nil {
+				out.functions[f.Name.Name] = true
+			}
+		}
+		ast.Inspect(parsed, func(n ast.Node) bool {
+			if l, ok := n.(*ast.BasicLit); ok && l.Kind == token.STRING {
+				if text, err := strconv.Unquote(l.Value); err == nil {
+					out.literals[text] = true
+				}
+			}
+			return true
+		})
+	}
+	return out
+}
+
+func TestEachDefectHasATestThatExists(t *testing.T) {
+	named := regexp.MustCompile("`([a-z0-9/]+)\\.(Test[A-Za-z0-9]+)`((?: \"[^\"]+\")*)")
+	row := regexp.MustCompile(`"([^"]+)"`)
+	known := map[string]tests{}
+	all := rows(page(t, "defects.md"), "D")
+	for i, cells := range all {
+		if want := fmt.Sprint("D", i+1); cells[0] != want {
+			t.Errorf("row %s stands where %s belongs", cells[0], want)
+		}
+		found := named.FindAllStringSubmatch(cells[3], -1)
+		if len(found) == 0 {
+			t.Errorf("%s has no test", cells[0])
+		}
+		for _, f := range found {
+			dir, function := f[1], f[2]
+			in, ok := known[dir]
+			if !ok {
+				in = testsIn(t, dir)
+				known[dir] = in
+			}
+			if !in.functions[function] {
+				t.Errorf("%s: there is no test %s in %s", cells[0], function, dir)
+			}
+			for _, r := range row.FindAllStringSubmatch(f[3], -1) {
+				if !in.literals[r[1]] {
+					t.Errorf("%s: the tests of %s have no row %q", cells[0], dir, r[1])
+				}
+			}
+		}
+	}
+	if len(all) != 39 {
+		t.Errorf("%d rows, want 39", len(all))
+	}
+}
