@@ -141,7 +141,7 @@ func number(text string) (float64, error) {
 	if err != nil || strings.ContainsAny(text, "xX_") || !(n >= 0 && n <= 1) {
 		return 0, fmt.Errorf("argument %q of %s is not a number from 0 to 1", shorten(text), name)
 	}
-	return n + 0, nil // not -0
+	return n, nil
 }
 
 func shorten(text string) string {

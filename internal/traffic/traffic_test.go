@@ -36,7 +36,7 @@ func TestASegmentIsFoundInPredicates(t *testing.T) {
 		"only in a string":                         {predicates: []string{`Header("x", "TrafficSegment(0, 0.1)")`}, none: true},
 		"only in a string with an escaped quote":   {predicates: []string{`Header("x\"", "\\") && Header("\" TrafficSegment(0, 0.1)")`}, none: true},
 		"only in a raw string":                     {predicates: []string{"Header(`TrafficSegment(0, 0.1)`)"}, none: true},
-		"only in a regular expression":             {predicates: []string{`Path(/a[/]\/TrafficSegment(0, 0.1)/)`}, none: true},
+		"only in a regular expression":             {predicates: []string{`Path(/a[/]TrafficSegment(0, 0.1)/) && Path(/\/TrafficSegment(0, 0.1)/)`}, none: true},
 		"only in a comment":                        {predicates: []string{"// TrafficSegment(0, 0.1)\nMethod(\"GET\")"}, none: true},
 		"after a comment":                          {predicates: []string{"// it's the canary\nTrafficSegment(0, 0.1)"}, want: Segment{0, 0.1}},
 		"only as a part of another word":           {predicates: []string{`MyTrafficSegment(7, 8) && TrafficSegment2("a")`}, none: true},
