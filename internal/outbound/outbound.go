@@ -10,6 +10,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -211,7 +212,7 @@ func (t roundTripper) RoundTrip(r *http.Request) (*http.Response, error) {
 		}
 		return nil, err
 	}
-	response.Response.Body = response.answer
+	response.Body = response.answer
 	return response.Response, nil
 }
 
@@ -365,7 +366,7 @@ func (a *answer) all() ([]byte, error) {
 		n, err := a.Read(body[len(body):cap(body)])
 		body = body[:len(body)+n]
 		switch {
-		case err == io.EOF:
+		case errors.Is(err, io.EOF):
 			return body, nil
 		case err != nil:
 			return nil, err
@@ -405,11 +406,11 @@ func (a *answer) Read(p []byte) (int, error) {
 	switch {
 	case int64(n) > a.left:
 		n, err = int(a.left), &TooLargeError{a.limit}
-	case err != nil && err != io.EOF:
+	case err != nil && !errors.Is(err, io.EOF):
 		err = plain(a.ctx, fmt.Errorf("reading the answer: %w", err))
 	}
 	a.left -= int64(n)
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		a.mu.Lock()
 		a.err = err
 		a.mu.Unlock()
