@@ -8,6 +8,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -31,7 +32,7 @@ type component struct {
 	module   string            // empty: an npm package, which npm.go installs
 	packages map[string]string // by binary
 	files    map[string]string // of the module, wanted beside the binaries
-	tags     string
+	omit     []string          // files of the module, left out of the build
 	ldflags  func(version string) string
 }
 
@@ -64,7 +65,8 @@ var components = []component{
 	{
 		name: "prometheus", module: "github.com/prometheus/prometheus",
 		packages: map[string]string{"prometheus": "github.com/prometheus/prometheus/cmd/prometheus"},
-		tags:     "remove_all_sd", // file_sd stays; the clouds' clients would double the build
+		// It registers every cloud's service discovery, which are most of the build; files and http stay.
+		omit: []string{"plugins/plugins.go"},
 	},
 	{
 		name: "skipper", module: "github.com/zalando/skipper",
@@ -190,15 +192,21 @@ func (c component) build(ctx context.Context, report *reporter, source, dir, ver
 	for _, name := range names {
 		packages = append(packages, c.packages[name])
 	}
-	total, err := c.outdated(ctx, report, what, source, packages)
-	if err != nil {
-		return err
-	}
 	temp, err := os.MkdirTemp(filepath.Dir(dir), ".building-")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(temp)
+	if len(c.omit) > 0 {
+		report.update("downloading " + c.module)
+		if source, err = c.trim(ctx, source, filepath.Join(temp, "source")); err != nil {
+			return err
+		}
+	}
+	total, err := c.outdated(ctx, report, what, source, packages)
+	if err != nil {
+		return err
+	}
 	ldflags := "-s -w"
 	if c.ldflags != nil {
 		ldflags += " " + c.ldflags(version)
@@ -211,7 +219,7 @@ func (c component) build(ctx context.Context, report *reporter, source, dir, ver
 		}
 		report.update(fmt.Sprintf("%s, %s", text, time.Since(start).Round(time.Second)))
 	}
-	err = stream(ctx, c.command(ctx, source, append([]string{"build", "-v", "-tags", c.tags, "-ldflags", ldflags, "-o", temp + "/"}, packages...)...),
+	err = stream(ctx, c.command(ctx, source, append([]string{"build", "-v", "-ldflags", ldflags, "-o", temp + "/"}, packages...)...),
 		say, func(string) { done++ })
 	if err != nil {
 		return err
@@ -226,6 +234,38 @@ func (c component) build(ctx context.Context, report *reporter, source, dir, ver
 	}
 	report.line(fmt.Sprintf("built %s in %s", what, time.Since(start).Round(time.Second)))
 	return nil
+}
+
+// trim makes a folder that builds as source does, but from a copy of the module without the files to omit. Go refuses to overlay
+// files of the module cache.
+func (c component) trim(ctx context.Context, source, dir string) (string, error) {
+	out, err := c.command(ctx, source, "mod", "download", "-json", c.module).Output()
+	if err != nil {
+		return "", fmt.Errorf("download %s: %w\n%s", c.module, err, out)
+	}
+	var module struct{ Dir string }
+	if err := json.Unmarshal(out, &module); err != nil {
+		return "", fmt.Errorf("download %s: %w", c.module, err)
+	}
+	trimmed := filepath.Join(dir, "module")
+	if err := os.CopyFS(trimmed, os.DirFS(module.Dir)); err != nil {
+		return "", err
+	}
+	for _, file := range c.omit {
+		if err := os.Remove(filepath.Join(trimmed, file)); err != nil {
+			return "", err
+		}
+	}
+	for name, more := range map[string]string{"go.mod": "\nreplace " + c.module + " => ./module\n", "go.sum": ""} {
+		data, err := os.ReadFile(filepath.Join(source, name))
+		if err != nil {
+			return "", err
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), append(data, more...), 0o644); err != nil {
+			return "", err
+		}
+	}
+	return dir, nil
 }
 
 // copyFiles puts the module's files into dir.
@@ -259,7 +299,7 @@ func (c component) outdated(ctx context.Context, report *reporter, what, source 
 		}
 		report.update(text)
 	}
-	list := c.command(ctx, source, append([]string{"list", "-deps", "-tags", c.tags, "-f", "{{.Stale}}"}, packages...)...)
+	list := c.command(ctx, source, append([]string{"list", "-deps", "-f", "{{.Stale}}"}, packages...)...)
 	err := stream(ctx, list, say, func(line string) {
 		switch {
 		case strings.HasPrefix(line, "go: downloading"):
