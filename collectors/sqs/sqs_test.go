@@ -269,7 +269,7 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		AttributeNames                              []string
 	}
 	_, action, sqs := strings.Cut(r.Header.Get("X-Amz-Target"), "AmazonSQS.")
-	what := ""
+	var what string
 	form, _ := url.ParseQuery(string(body))
 	switch {
 	case !sqs:
