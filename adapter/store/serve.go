@@ -113,8 +113,12 @@ func (s *Store) External(namespace, name string, selector labels.Selector) ([]Se
 	now := s.clock.Now()
 	var memory [256]byte // on the stack
 	if e, last := s.served.exact(appendText(appendAddress(memory[:0], sample.External, namespace, name, sample.ObjectRef{}), selector)); e != nil {
-		if a := last.answer(now); a.State != sample.Fresh {
+		a := last.answer(now)
+		switch {
+		case a.State != sample.Fresh:
 			return nil, fmt.Errorf("external metric %q has no value: %w", name, a.Cause)
+		case a.Instead != nil:
+			return []Served{{Query: &e.query, Labels: e.labels, Answer: a}}, nil
 		}
 		return last.served[:], nil
 	}

@@ -1,6 +1,6 @@
 // Package store keeps the last answer to every query in memory: the collection inserts, the metrics APIs and the
 // engine read. Reads never wait for a collection and check the age each time, so a value that is too old is never
-// returned as a number, and nothing has to be swept. It does no I/O and knows neither collectors nor the metrics APIs.
+// returned as a number, unless its query has a fallback, and nothing has to be swept. It does no I/O and knows neither collectors nor the metrics APIs.
 //
 // An answer is immutable and swapped in whole; locks are split by series and by metric, and held for look-ups, small changes
 // and copies of pointers only. BenchmarkLongestLock holds that no reader waits for more than a millisecond.
@@ -65,6 +65,7 @@ type state struct {
 	common labels.Set // the labels that all points have
 	// served is what a request gets up to then, made once for all of them.
 	served [1]Served
+	spare  *spare // nil without a fallback
 }
 
 type subscription struct{ notify func() }
@@ -133,7 +134,8 @@ func (s *Store) Forget(q sample.Query) {
 
 // Insert makes the result the answer to its query, and reports whether it was accepted: nobody may ask any more, or a
 // newer result may be there. The store owns r.Points from then on. After an error the last value stays until it is too
-// old, unless the source said that there is none (sample.ErrNoData).
+// old, unless the source said that there is none (sample.ErrNoData); what the query's Fallback makes of that is worked out
+// when somebody reads.
 func (s *Store) Insert(r sample.Result) bool {
 	e, wanted := s.entry(&r.Query)
 	if !wanted {
@@ -151,6 +153,9 @@ func (s *Store) Insert(r sample.Result) bool {
 		kept := *last
 		kept.served[0].Answer.Cause = cause
 		next = &kept
+	}
+	if e.query.Fallback != (sample.Fallback{}) {
+		next.spare = last.spareAfter(next, r.Taken)
 	}
 	published := e.publish(next)
 	subscriptions := e.subscriptions
@@ -350,9 +355,17 @@ func (s *state) taken() time.Time { return s.served[0].Answer.Taken }
 
 func (s *state) answer(now time.Time) sample.Answer {
 	a := s.served[0].Answer
-	if a.State == sample.Missing || !now.After(s.until) {
-		return a
+	if a.State == sample.Fresh && now.After(s.until) {
+		s.age(&a, now)
 	}
+	if a.State != sample.Fresh && s.spare != nil {
+		s.fallBack(&a, now)
+	}
+	return a
+}
+
+// age takes the points that are too old at now from the answer.
+func (s *state) age(a *sample.Answer, now time.Time) {
 	age, oldest := now.Sub(a.Taken), time.Duration(0)
 	a.Points = nil
 	for _, p := range s.points() {
@@ -363,7 +376,6 @@ func (s *state) answer(now time.Time) sample.Answer {
 	if len(a.Points) == 0 {
 		a.State, a.Cause = sample.Stale, &staleError{age: age + oldest, maxAge: a.MaxAge, cause: a.Cause}
 	}
-	return a
 }
 
 // staleError is made on each read of a stale value, so it is printed only when somebody looks.
