@@ -131,6 +131,7 @@ func start(t *testing.T, client *fake.Clientset, change func(*Options), prepare 
 		prepare(source)
 	}
 	a.Registry().Register(sample.Pods, source, "numbers")
+	a.Registry().Register(sample.External, twelve{source}, "twelve")
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- a.Run(ctx) }()
