@@ -3,6 +3,7 @@ package store
 import (
 	"bytes"
 	"hash/maphash"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -118,13 +119,12 @@ func (x *index) remove(e *entry) {
 	series.remove(hash, has)
 }
 
-// list is a set of entries in no order. It grows by pieces, so that no addition has to copy all that is there.
+// list is a set of entries in no order. It is kept in pieces, of which those that readers have are never changed: a reader takes
+// little of the lock's time, and a writer copies no more than two pieces.
 type list struct {
 	mu     sync.RWMutex
 	pieces [][]*entry // all but the last have pieceSize entries
 	n      int
-	// snapshot is a copy for scans; nil after a change.
-	snapshot atomic.Pointer[[]*entry]
 }
 
 const pieceSize = 1024
@@ -136,10 +136,9 @@ func (l *list) add(e *entry) {
 		l.pieces = append(l.pieces, nil)
 	}
 	last := &l.pieces[l.n/pieceSize]
-	*last = append(*last, e)
+	*last = append(*last, e) // behind what readers have of it
 	e.position = l.n
 	l.n++
-	l.snapshot.Store(nil)
 }
 
 // remove fills the place of e with the last one. It reports whether e was there.
@@ -150,35 +149,36 @@ func (l *list) remove(e *entry) bool {
 		return false
 	}
 	l.n--
-	at, i := &l.pieces[l.n/pieceSize], l.n%pieceSize
-	last := (*at)[i]
-	l.pieces[e.position/pieceSize][e.position%pieceSize], last.position = last, e.position
-	(*at)[i] = nil
-	if *at = (*at)[:i]; i == 0 {
-		*at, l.pieces = nil, l.pieces[:l.n/pieceSize]
+	k, i := l.n/pieceSize, l.n%pieceSize
+	last := l.pieces[k][i]
+	changed := slices.Clone(l.pieces[e.position/pieceSize])
+	changed[e.position%pieceSize] = last
+	l.pieces[e.position/pieceSize], last.position = changed, e.position
+	if i == 0 {
+		l.pieces = slices.Delete(l.pieces, k, k+1)
+	} else {
+		l.pieces[k] = slices.Clone(l.pieces[k][:i])
 	}
 	e.position = -1
-	l.snapshot.Store(nil)
 	return true
 }
 
-// all returns the entries; the result must not be changed. Memory for it is made without the lock, as in lockForOneMore.
-func (l *list) all() []*entry {
-	if all := l.snapshot.Load(); all != nil {
-		return *all
-	}
+// all yields the entries that there were when it was called, without holding the lock.
+func (l *list) all(yield func(*entry) bool) {
 	l.mu.RLock()
-	n := l.n
+	n := len(l.pieces)
 	l.mu.RUnlock()
-	return l.copyTo(make([]*entry, 0, n+n/16))
+	for _, piece := range l.appendTo(make([][]*entry, 0, n+1)) { // made without the lock, as in lockForOneMore
+		for _, e := range piece {
+			if !yield(e) {
+				return
+			}
+		}
+	}
 }
 
-func (l *list) copyTo(all []*entry) []*entry {
+func (l *list) appendTo(pieces [][]*entry) [][]*entry {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	for _, piece := range l.pieces {
-		all = append(all, piece...)
-	}
-	l.snapshot.Store(&all)
-	return all
+	return append(pieces, l.pieces...)
 }

@@ -96,9 +96,11 @@ func (s *Store) Bar(series sample.Series, barred bool) {
 func (s *Store) barred(asked sample.Series, selector labels.Selector) error {
 	found, _ := s.bars.exact(appendSeries(nil, asked))
 	if m := s.bars.metric(asked.Kind, asked.Namespace, asked.Metric); found == nil && m != nil && asked.Kind == sample.External {
-		all := m.list.all()
-		if i := slices.IndexFunc(all, func(e *entry) bool { return everything(selector).Matches(e.labels) }); i >= 0 {
-			found = all[i]
+		for e := range m.list.all {
+			if everything(selector).Matches(e.labels) {
+				found = e
+				break
+			}
 		}
 	}
 	if found == nil {
@@ -132,7 +134,7 @@ func (s *Store) External(namespace, name string, selector labels.Selector) ([]Se
 	}
 	var out []Served
 	selector = everything(selector)
-	for _, e := range m.list.all() {
+	for e := range m.list.all {
 		if !selector.Matches(e.labels) {
 			continue
 		}
@@ -162,7 +164,7 @@ func (s *Store) Object(namespace, name string, object sample.ObjectRef, selector
 				return Served{}, err
 			}
 			selector = everything(selector)
-			for _, other := range m.list.all() {
+			for other := range m.list.all {
 				if !sameObject(other.query.Object, object) || !selector.Matches(other.labels) {
 					continue
 				}
@@ -194,7 +196,7 @@ func (s *Store) Objects(namespace, name string, kind schema.GroupKind, selector 
 	if m := s.served.metric(sample.Object, namespace, name); m != nil {
 		now := s.clock.Now()
 		selector = everything(selector)
-		for _, e := range m.list.all() {
+		for e := range m.list.all {
 			if !sameObject(e.query.Object, sample.ObjectRef{Group: kind.Group, Kind: kind.Kind}) || !selector.Matches(e.labels) {
 				continue
 			}
@@ -296,7 +298,7 @@ func (m *metric) candidates(requirements labels.Requirements, pods string, selec
 	}
 	selector = everything(selector)
 	exact := false
-	for _, e := range m.list.all() {
+	for e := range m.list.all {
 		isExact := e.query.Selector == key.metric
 		if exact && !isExact || !isExact && !selector.Matches(e.labels) {
 			continue

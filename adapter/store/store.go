@@ -3,7 +3,7 @@
 // returned as a number, unless its query has a fallback, and nothing has to be swept. It does no I/O and knows neither collectors nor the metrics APIs.
 //
 // An answer is immutable and swapped in whole; locks are split by series and by metric, and held for look-ups, small changes
-// and copies of pointers only. BenchmarkLongestLock holds that no reader waits for more than a millisecond.
+// only. BenchmarkLongestLock shows that no reader waits for more than a millisecond.
 package store
 
 import (
@@ -87,13 +87,7 @@ var unasked = (&entry{}).state(nil, time.Time{}, errors.New("nothing asks for th
 // Add makes the store accept results for the query. Served queries are found by the metrics APIs under their Series; of
 // two queries with one Series only one may be served at a time. Adding again changes served only.
 func (s *Store) Add(q sample.Query, served bool) {
-	shard, hash, has := s.find(&q)
-	shard.lockForOneMore()
-	e := shard.get(hash, has)
-	if e == nil {
-		e = s.newEntry(q)
-		shard.put(hash, has, e)
-	}
+	e, shard := s.open(&q)
 	if !e.wanted {
 		e.wanted = true
 		e.last.Store(e.state(nil, time.Time{}, errors.New("it has not been collected yet")))
@@ -223,13 +217,7 @@ func (s *Store) Answer(q sample.Query) sample.Answer {
 // answer. The query need not be collected yet.
 func (s *Store) Subscribe(q sample.Query, notify func()) (cancel func()) {
 	own := &subscription{notify: notify}
-	shard, hash, has := s.find(&q)
-	shard.lockForOneMore()
-	e := shard.get(hash, has)
-	if e == nil {
-		e = s.newEntry(q)
-		shard.put(hash, has, e)
-	}
+	e, shard := s.open(&q)
 	e.mu.Lock()
 	e.subscriptions = append(slices.Clip(e.subscriptions), own)
 	e.mu.Unlock()
@@ -240,7 +228,7 @@ func (s *Store) Subscribe(q sample.Query, notify func()) (cancel func()) {
 		e.mu.Lock()
 		defer e.mu.Unlock()
 		e.subscriptions = slices.DeleteFunc(slices.Clone(e.subscriptions), func(s *subscription) bool { return s == own })
-		if len(e.subscriptions) == 0 && !e.wanted && shard.get(hash, has) == e {
+		if _, hash, has := s.find(&q); len(e.subscriptions) == 0 && !e.wanted && shard.get(hash, has) == e {
 			shard.remove(hash, has)
 		}
 	})
@@ -323,6 +311,23 @@ func labelsOf(text string) labels.Set {
 func (s *Store) find(q *sample.Query) (where *shard, hash uint64, has func(*entry) bool) {
 	where, hash = s.queries.shard(maphash.Comparable(s.seed, *q))
 	return where, hash, func(e *entry) bool { return e.query == *q }
+}
+
+// open returns the query's entry, made if there is none, with its shard locked. It is made without the lock.
+func (s *Store) open(q *sample.Query) (*entry, *shard) {
+	where, hash, has := s.find(q)
+	where.lockForOneMore()
+	e := where.get(hash, has)
+	if e == nil {
+		where.mu.Unlock()
+		made := s.newEntry(*q)
+		where.lockForOneMore()
+		if e = where.get(hash, has); e == nil {
+			e = made
+			where.put(hash, has, e)
+		}
+	}
+	return e, where
 }
 
 func (s *Store) entry(q *sample.Query) (e *entry, wanted bool) {
