@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -185,7 +184,7 @@ func read(t *testing.T, client *http.Client, url, accept string) (int, string, r
 	if err != nil {
 		t.Fatal(err)
 	}
-	if response.StatusCode != 200 {
+	if response.StatusCode != http.StatusOK {
 		return response.StatusCode, response.Header.Get("Content-Type"), nil
 	}
 	info, _ := runtime.SerializerInfoForMediaType(apiserver.Codecs.SupportedMediaTypes(), accept)
@@ -409,12 +408,12 @@ func TestAnswersAndTheirAgesAreMeasured(t *testing.T) {
 	if n, _ := freshness(t, "custom.metrics.k8s.io"); n-customCount != 2 {
 		t.Errorf("freshness has %d custom values, want 2", n-customCount)
 	}
-	if err := testutil.GatherAndCompare(registry, strings.NewReader(fmt.Sprint(`# HELP kubetide_answers_total Answers of the metrics APIs. Labeled by api (custom, external) and result (value, fallback, none).
+	if err := testutil.GatherAndCompare(registry, strings.NewReader(`# HELP kubetide_answers_total Answers of the metrics APIs. Labeled by api (custom, external) and result (value, fallback, none).
 # TYPE kubetide_answers_total counter
 kubetide_answers_total{api="custom",result="value"} 1
 kubetide_answers_total{api="external",result="none"} 1
 kubetide_answers_total{api="external",result="value"} 1
-`)), "kubetide_answers_total"); err != nil {
+`), "kubetide_answers_total"); err != nil {
 		t.Error(err)
 	}
 	families, err := registry.Gather()
