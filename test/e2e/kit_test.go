@@ -48,7 +48,7 @@ var (
 )
 
 func TestMain(m *testing.M) {
-	lab.Enter(os.Stderr)
+	lab.Enter(os.Stderr, "prometheus", "skipper", "sqs")
 	ctrl.SetLogger(logr.Discard())
 	code, err := run(m)
 	if err != nil {
