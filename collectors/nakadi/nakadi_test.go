@@ -273,7 +273,7 @@ func TestTries(t *testing.T) {
 				ctx = deadline{ctx, now.Add(c.left)}
 			}
 			collector := open(t, b.URL, clock, sample.Settings{"metric-type": "unconsumed-events", "subscription-id": "id-a"})
-			done := make(chan error)
+			done := make(chan error, 1)
 			go func() {
 				_, err := collector.Collect(ctx)
 				done <- err
@@ -289,7 +289,7 @@ func TestTries(t *testing.T) {
 				}
 				clock.Step(1)
 			}
-			err := <-done
+			err := outcome(t, done)
 			if c.err == "" && err != nil || c.err != "" && (err == nil || !strings.Contains(err.Error(), c.err)) {
 				t.Errorf("got %v, want %q", err, c.err)
 			}
@@ -313,15 +313,26 @@ func TestTheContextEndsAPause(t *testing.T) {
 	clock := clocktesting.NewFakeClock(now)
 	ctx, cancel := context.WithCancel(context.Background())
 	collector := open(t, b.URL, clock, sample.Settings{"metric-type": "unconsumed-events", "subscription-id": "id-a"})
-	done := make(chan error)
+	done := make(chan error, 1)
 	go func() {
 		_, err := collector.Collect(ctx)
 		done <- err
 	}()
 	until(t, clock.HasWaiters)
 	cancel()
-	if err := <-done; err == nil || !strings.Contains(err.Error(), "status 503") {
+	if err := outcome(t, done); err == nil || !strings.Contains(err.Error(), "status 503") {
 		t.Errorf("got %v, want the error of the last try", err)
+	}
+}
+
+func outcome(t *testing.T, done <-chan error) error {
+	t.Helper()
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(30 * time.Second):
+		t.Fatal("the collection does not end")
+		return nil
 	}
 }
 
