@@ -381,6 +381,7 @@ func FuzzParse(f *testing.F) {
 	f.Add("metric-config.object.rps.skipper/interval", "-1s", "metric-config.pods.a.b.c/d", "", "a", "b", "rps")
 	f.Add("metric-config./", "\xff", "metric.config.pods.x.y/z", "1h", "type", "sqs-queue-length", "x")
 	f.Add("metric-config.pods.rps.json-path/per-replica", "false", "metric-config.pods.rps.json/interval", "1e9h", "interval", "0", "rps")
+	f.Add("metric-config.external.m.cron/fallback-value", "1e999999999", "metric-config.external.m.cron/fallback-hold", "167h59m", "type", "cron", "m")
 	f.Fuzz(func(t *testing.T, key1, value1, key2, value2, label, labelValue, metric string) {
 		h := hpa(map[string]string{key1: value1, key2: value2}, podsMetric(metric), externalMetric(metric, map[string]string{label: labelValue}),
 			objectMetric(metric, "networking.k8s.io/v1", "Ingress", labelValue))
@@ -396,6 +397,9 @@ func FuzzParse(f *testing.F) {
 		for _, m := range got.Metrics {
 			if m.Query.Interval < MinInterval || m.Query.Interval > MaxInterval {
 				t.Errorf("interval %s", m.Query.Interval)
+			}
+			if f := m.Query.Fallback; f.Hold < 0 || f.Hold > MaxHold || f.Milli < 0 || m.Query.Kind == sample.Pods && f != (sample.Fallback{}) {
+				t.Errorf("fallback %+v of %s", f, m.Query.Kind)
 			}
 		}
 	})

@@ -167,6 +167,42 @@ func TestAMetricThatNeverHadAValueFallsBackWhenItsHoldIsOver(t *testing.T) {
 	}
 }
 
+func TestEachHPAIsToldOfTheFallbackOfItsOwnQuestion(t *testing.T) {
+	b := newBench(nil)
+	first := failing("", "50")
+	b.handler.OnAdd(first, true)
+	boom := errors.New("connection refused")
+	b.set(sample.Answer{State: sample.Fresh, Points: number(50_000), Cause: boom, Instead: &sample.Instead{Stage: sample.Fixed, Since: start}})
+	b.Report(b.query(), 0, boom)
+	twin := failing("", "50")
+	twin.Name, twin.UID = "twin", "twin"
+	b.handler.OnAdd(twin, false)
+	b.Report(b.query(), 0, boom)
+	b.Report(b.query(), 0, boom)
+	got := b.fallbackEvents()
+	if len(got) != 2 || !strings.Contains(got[0], "HPA shop/cart") || !strings.Contains(got[1], "HPA shop/twin") {
+		t.Errorf("told %q", got)
+	}
+
+	// Of two settings the older HPA's is served; the younger learns that, and the fallback is none of the other's question.
+	other := failing("", "60")
+	other.Name, other.UID, other.CreationTimestamp.Time = "young", "young", start
+	b.handler.OnAdd(other, false)
+	if got := b.events(); len(got) != 1 || !strings.Contains(got[0], "MetricConflict HPA shop/young") {
+		t.Errorf("told %q", got)
+	}
+	b.handler.OnDelete(first)
+	b.handler.OnDelete(twin)
+	if q := b.query(); q.Fallback.Milli != 60_000 {
+		t.Errorf("served %+v", q.Fallback)
+	}
+	for _, o := range b.objects {
+		for series, f := range o.falls {
+			t.Errorf("%s is said to have a fallback: %+v", series, f)
+		}
+	}
+}
+
 func TestTheFamiliesOfSingleMetricsAreBounded(t *testing.T) {
 	registry := prometheus.NewRegistry()
 	b := newBench(func(o *Options) { o.Registerer = registry })
