@@ -127,7 +127,7 @@ type list struct {
 	n      int
 }
 
-const pieceSize = 1024
+const pieceSize = 128
 
 func (l *list) add(e *entry) {
 	l.mu.Lock()
