@@ -10,13 +10,11 @@ import (
 	"fmt"
 	"maps"
 	"math"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
 
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
-	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -492,18 +490,11 @@ func (p *parser) common(r *collectors.Request, own *collectorConfig, fail func(s
 	return perReplica, fallback, true
 }
 
-// quantityForm is a quantity without a decimal exponent, which would be a number of any length.
-var quantityForm = regexp.MustCompile(`^-?([0-9]{1,30}(\.[0-9]{0,30})?|\.[0-9]{1,30})([numkMGTPE]|[KMGTPE]i)?$`)
-
 // fixed reads a fallback value in thousandths.
 func fixed(text string) (int64, error) {
-	text = strings.TrimSpace(text)
-	if !quantityForm.MatchString(text) {
-		return 0, fmt.Errorf("%.100q is not a number such as 50, 0.5 or 2k", text)
-	}
-	quantity, err := resource.ParseQuantity(text)
+	quantity, err := sample.ParseQuantity(strings.TrimSpace(text))
 	if err != nil {
-		return 0, fmt.Errorf("%.100q: %w", text, err)
+		return 0, fmt.Errorf("%.100q is not a number: %w", text, err)
 	}
 	if quantity.Sign() < 0 || quantity.CmpInt64(math.MaxInt64/1000) > 0 {
 		return 0, fmt.Errorf("%.100q is not between 0 and %d", text, math.MaxInt64/1000)

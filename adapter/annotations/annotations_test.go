@@ -171,7 +171,7 @@ func TestParse(t *testing.T) {
 			nil, []string{`fallback-hold: -1s is not between 0s and 168h0m0s`}},
 		"a fallback value that is no number fails the metric and names the key": {
 			hpa(map[string]string{"metric-config.external.m.cron/fallback-value": "many"}, externalMetric("m", map[string]string{"type": "cron"})),
-			nil, []string{`metric-config.external.m.cron/fallback-value: "many" is not a number such as 50, 0.5 or 2k`}},
+			nil, []string{`metric-config.external.m.cron/fallback-value: "many" is not a number: write`}},
 		"a fallback value below zero is refused": {
 			hpa(map[string]string{"metric-config.external.m.cron/fallback-value": "-1"}, externalMetric("m", map[string]string{"type": "cron"})),
 			nil, []string{`fallback-value: "-1" is not between 0 and`}},

@@ -61,7 +61,7 @@ func ParseValue(settings sample.Settings, key string) (resource.Quantity, error)
 	if len(text) > 64 {
 		return resource.Quantity{}, collectors.BadKey(key, "is longer than 64 characters")
 	}
-	value, err := resource.ParseQuantity(text)
+	value, err := sample.ParseQuantity(text)
 	switch {
 	case err != nil:
 		return resource.Quantity{}, collectors.BadKey(key, "%q is not a number: %w", text, err)

@@ -51,6 +51,7 @@ func TestBadValuesNameTheKey(t *testing.T) {
 		"a word":    {sample.Settings{"value": "five"}, `"five" is not a number`},
 		"negative":  {sample.Settings{"value": "-1"}, "is negative"},
 		"too large": {sample.Settings{"value": "1e30"}, "is not a finite number"},
+		"endless":   {sample.Settings{"value": "1e99999999"}, "is not a number"},
 		"too long":  {sample.Settings{"value": strings.Repeat("1", 65)}, "is longer than 64"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -3,7 +3,10 @@ package sample
 import (
 	"errors"
 	"math"
+	"strings"
 	"testing"
+
+	"k8s.io/apimachinery/pkg/api/resource"
 )
 
 func TestWhatIsNoFiniteNumberIsNoValue(t *testing.T) {
@@ -30,5 +33,20 @@ func TestWhatIsNoFiniteNumberIsNoValue(t *testing.T) {
 				t.Errorf("%d, %v; want %d, %v", milli, err, tt.milli, tt.err)
 			}
 		})
+	}
+}
+
+func TestQuantitiesAreReadAsKubernetesDoesButBounded(t *testing.T) {
+	for _, text := range []string{"0", "5", "+5", "-5", "2.5", ".5", "5.", "500m", "2k", "1Gi", "1E", "1e3", "1E-3", "1e30", "9223372036854775807"} {
+		got, err := ParseQuantity(text)
+		want := resource.MustParse(text)
+		if err != nil || got.Cmp(want) != 0 {
+			t.Errorf("%s: %s, %v", text, got.String(), err)
+		}
+	}
+	for _, text := range []string{"", "five", "1e99999999", "1e-99999999", "1e100", "5 ", "0x5", "1e", "NaN", strings.Repeat("1", 65)} {
+		if got, err := ParseQuantity(text); err == nil {
+			t.Errorf("%q is read as %s", text, got.String())
+		}
 	}
 }
