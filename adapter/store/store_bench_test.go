@@ -49,7 +49,7 @@ func appPoints(app int) []sample.Point {
 	for i := range points {
 		name := fmt.Sprintf("app-%d-6d4f9c8b7-%05d", app, i)
 		points[i] = sample.Point{Pod: name, UID: types.UID("b6f0a1de-0000-4000-8000-" + name), Milli: int64(i),
-			Labels: labels.Set{"app": fmt.Sprintf("app-%d", app), "pod-template-hash": "6d4f9c8b7", "team": "shop"}}
+			Labels: labels.Set{"app": fmt.Sprintf("app-%d", app), "pod-template-hash": "6d4f9c8b7", "half": fmt.Sprint(i % 2)}}
 	}
 	return points
 }
@@ -148,12 +148,13 @@ func BenchmarkPodsBySelector(b *testing.B) {
 	s, _ := filled(100_000)
 	target, _ := labels.Parse("app=app-7")
 	byLabels, _ := labels.Parse("app=app-7,pod-template-hash!=other,version!=2")
-	for name, selector := range map[string]labels.Selector{"target": target, "labels": byLabels} {
+	half, _ := labels.Parse("app=app-7,half=1,version!=2")
+	for name, selector := range map[string]labels.Selector{"target": target, "labels": byLabels, "half of the target": half} {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
 			defer cpu(b)()
 			for b.Loop() {
-				if got, err := s.Pods("shop", "requests-per-second", selector, nil); err != nil || len(got[0].Answer.Points) != 100 {
+				if got, err := s.Pods("shop", "requests-per-second", selector, nil); err != nil || len(got[0].Answer.Points) < 50 {
 					b.Fatal(err)
 				}
 			}
