@@ -122,7 +122,8 @@ func webhookAnswers(ctx context.Context, cluster *lab.Lab) error {
 }
 
 // Complaints returns what went wrong in the server until now without a test having looked there: data races and panics in the
-// logs of all its pods, and requests that its rights did not cover. Nil if nothing did.
+// logs of all its pods, and requests that its rights did not cover, except for Secrets of tenants, which it may read only where they
+// allow it. Nil if nothing did.
 func Complaints(cluster *lab.Lab) error {
 	logs, err := filepath.Glob(filepath.Join(cluster.Dir(), "logs", "pods", "kubetide-system_*.log"))
 	if err != nil {
@@ -146,7 +147,8 @@ func Complaints(cluster *lab.Lab) error {
 		if err != nil {
 			return err
 		}
-		if strings.HasPrefix(request.User, "system:serviceaccount:kubetide-system:") && request.Denied {
+		tenantsSecret := request.Verb == "get" && request.Resource == "secrets" && request.Namespace != "kubetide-system"
+		if strings.HasPrefix(request.User, "system:serviceaccount:kubetide-system:") && request.Denied && !tenantsSecret {
 			return fmt.Errorf("the shipped rights do not cover %+v", request)
 		}
 	}

@@ -47,6 +47,9 @@ var (
 	queues  *lab.SQS
 )
 
+// stubs is where Kubetide looks for the systems that the lab does not have, and what metrics scrapes besides. A test may listen there.
+const stubs = "192.0.2.11:18000"
+
 func TestMain(m *testing.M) {
 	lab.Enter(os.Stderr, "prometheus", "skipper", "sqs")
 	ctrl.SetLogger(logr.Discard())
@@ -95,7 +98,7 @@ func install(ctx context.Context) (err error) {
 		return err
 	}
 	metrics, err = cluster.StartPrometheus(ctx, lab.PrometheusConfig{Jobs: []lab.PrometheusJob{
-		{Name: "skipper", Targets: []string{router.MetricsTarget}}, {Name: "shop"},
+		{Name: "skipper", Targets: []string{router.MetricsTarget}}, {Name: "shop"}, {Name: "stubs", Targets: []string{stubs}},
 	}})
 	if err != nil {
 		return err
@@ -110,7 +113,14 @@ ingress:
   skipper_backends_annotation: [zalando.org/backend-weights]
   external_rps_metrics: true
 aws: {external_metrics: true, sqs_endpoint: %q}
-`, metrics.URL, queues.URL),
+sources:
+  influxdb_address: http://%[3]s/influxdb
+  influxdb_token: hush
+  influxdb_org: shop
+  zmon_kariosdb_endpoint: http://%[3]s/kairosdb
+  nakadi_endpoint: http://%[3]s/nakadi
+  token: hush
+`, metrics.URL, queues.URL, stubs),
 		Env: map[string]string{"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"},
 	})
 }
