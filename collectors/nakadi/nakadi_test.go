@@ -223,7 +223,12 @@ func TestCollect(t *testing.T) {
 				if c.byID {
 					settings = sample.Settings{"metric-type": metric, "subscription-id": "id-a"}
 				}
-				points, err := open(t, b.URL+"/", clocktesting.NewFakeClock(now), settings).Collect(context.Background())
+				ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+				defer cancel()
+				points, err := open(t, b.URL+"/", clocktesting.NewFakeClock(now), settings).Collect(ctx)
+				if ctx.Err() != nil {
+					t.Fatal("it waits, though another try is in vain")
+				}
 				if diff := cmp.Diff(map[string]bool{"GET Bearer t": true}, b.tokens); diff != "" {
 					t.Error(diff)
 				}
