@@ -96,6 +96,12 @@ var unneeded = map[string]string{
 	"resource-update-interval":   "leave it out, HPAs are watched",
 	"scaling-schedule":           "leave it out, schedules are always served",
 	"metrics-address":            "use --admin.port",
+	"profiling":                  "use --admin.pprof",
+	"v":                          "use --log.level",
+	"cert-dir":                   "leave it out, the certificate is kept in a Secret; or use --tls-cert-file",
+	"authentication-kubeconfig":  "use --kubeconfig",
+	"authorization-kubeconfig":   "use --kubeconfig",
+	"client-ca-file":             "leave it out, the API server says whom it trusts",
 }
 
 // version is the module's, or the commit's that was built.
