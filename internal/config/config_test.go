@@ -153,6 +153,7 @@ func TestMistakesAreNamedInOneLine(t *testing.T) {
 		"a negative delay":                         {inputs{args: []string{"--shutdown-delay=-1s"}}, `--shutdown-delay: must not be negative`},
 		"a Prometheus without a scheme":            {inputs{args: []string{"--prometheus-server=prometheus:9090"}}, `--prometheus-server: "prometheus:9090" is no URL`},
 		"a password in a URL":                      {inputs{args: []string{"--prometheus-server=http://u:secret@p"}}, `--prometheus-server: must not hold a user or a password`},
+		"a password before a host without a scheme": {inputs{args: []string{"--prometheus-server=u:hunter2@p:9090"}}, `--prometheus-server: "..." is no URL`},
 		"a server without a name":                  {inputs{args: []string{"--additional-prometheus-server=http://p"}}, `must be name=URL`},
 		"a server twice":                           {inputs{args: []string{"--additional-prometheus-server=a=http://p,a=http://q"}}, `names "a" twice`},
 		"a token for a server that is not there":   {inputs{args: []string{"--additional-prometheus-server-token-file=a=/f"}}, `there is no --additional-prometheus-server "a"`},

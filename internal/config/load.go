@@ -36,7 +36,7 @@ func (c *Config) sections() []section {
 		{"adapter", "adapter", "", &c.Adapter},
 		{"prometheus", "prometheus", "prometheus-", &c.Prometheus},
 		{"ingress", "ingress", "", &c.Ingress},
-		{"aws", "aws", "aws-", &c.AWS},
+		{"AWS", "aws", "aws-", &c.AWS},
 		{"other sources", "sources", "", &c.Sources},
 		{"outbound", "outbound", "outbound-", &c.Outbound},
 		{"engine", "engine", "", &c.Engine},

@@ -164,7 +164,7 @@ type AWS struct {
 // RegisterFlags binds the settings to flags below the prefix.
 func (c *AWS) RegisterFlags(fs *pflag.FlagSet, prefix string) {
 	fs.BoolVar(&c.ExternalMetrics, prefix+"external-metrics", c.ExternalMetrics, "Serve the lengths of SQS queues.")
-	fs.StringSliceVar(&c.Regions, prefix+"region", c.Regions, "A `region` that may be asked. May be repeated. None: all of them.")
+	fs.StringSliceVar(&c.Regions, prefix+"region", c.Regions, "A `region` that may be asked, also one that this version does not know. May be repeated. None: all that it knows.")
 	fs.StringVar(&c.SQSEndpoint, prefix+"sqs-endpoint", c.SQSEndpoint, "The `URL` of SQS in all regions, a VPC endpoint for example. Empty: that of the region.")
 	fs.StringSliceVar(&c.AssumableRoles, prefix+"assumable-roles", c.AssumableRoles,
 		"Patterns of role `ARNs` that HPAs may name; * stands for any text, {namespace} for the HPA's namespace. May be repeated. None: no role can be assumed.")
