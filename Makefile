@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 BIN := bin
-# Packages whose tests need nothing but Go. The others, below test/, run on the lab, one after another.
+# Packages whose tests need nothing but Go. The others, below test/, run on the lab, one after another; its SQS server needs npm.
 UNIT = $$(go list ./... | grep -v -e '/test/e2e' -e '/test/lab')
 TOOL := go tool -modfile=tools/go.mod
 
@@ -49,7 +49,7 @@ $(BIN)/lab:
 	$(call compile,lab,-o $(BIN)/lab ./test/lab/cmd/lab)
 
 .PHONY: lab-build
-lab-build: $(BIN)/lab ## Build the lab's control plane into the user's cache (minutes, once)
+lab-build: $(BIN)/lab ## Build the lab's control plane and servers into the user's cache (minutes, once; needs npm)
 	$(BIN)/lab build
 
 .PHONY: lab-up
