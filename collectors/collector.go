@@ -69,6 +69,12 @@ type FreeKeys interface {
 	FreeKeys(settings sample.Settings) []string
 }
 
+// AnnotationKeys is a Source some of whose keys kube-metrics-adapter does not have. They are read from annotations only: who
+// tells metrics apart by a label of such a name means nothing else by it.
+type AnnotationKeys interface {
+	AnnotationKeys() []string
+}
+
 // Collector asks one source one question.
 type Collector interface {
 	// Collect returns one point for Object and External, and one for each pod that answered for Pods and Resource. Where

@@ -331,7 +331,11 @@ func (p *parser) metric(index int, spec autoscalingv2.MetricSpec) {
 	r.Settings = sample.Settings{}
 	if r.Kind != sample.Pods {
 		maps.Copy(r.Settings, fromLabels)
-		for _, key := range commonKeys {
+		annotated := commonKeys
+		if s, ok := source.(collectors.AnnotationKeys); ok {
+			annotated = slices.Concat(annotated, s.AnnotationKeys())
+		}
+		for _, key := range annotated {
 			delete(r.Settings, key)
 		}
 	}

@@ -51,12 +51,18 @@ type legacy struct{ source }
 
 func (legacy) FreeKeys(s sample.Settings) []string { return []string{s["query-name"]} }
 
+// annotated has a key that labels do not set.
+type annotated struct{ source }
+
+func (annotated) AnnotationKeys() []string { return []string{"secret"} }
+
 func registry() *collectors.Registry {
 	r := collectors.NewRegistry()
 	r.Register(sample.Pods, source{name: "json-path", keys: []string{"json-key", "port"}, need: []string{"port"}}, "json-path")
 	r.Register(sample.External, source{name: "sqs", keys: []string{"queue-name", "region"}, need: []string{"region"}}, "sqs-queue-length")
 	r.Register(sample.External, source{name: "prometheus", keys: []string{"*"}}, "prometheus", "prometheus-query")
 	r.Register(sample.External, legacy{source{name: "influxdb", keys: []string{"query-name"}}}, "flux-query")
+	r.Register(sample.External, annotated{source{name: "http", keys: []string{"endpoint", "secret"}}}, "http")
 	r.Register(sample.External, source{name: "cron", keys: []string{"start", "start.*"}}, "cron")
 	r.Register(sample.Object, source{name: "schedule"}, "scaling-schedule")
 	r.Register(sample.Object, source{name: "skipper", keys: []string{"backend"}}, "skipper")
@@ -193,6 +199,12 @@ func TestParse(t *testing.T) {
 		"labels are settings, and an annotation wins over a label": {
 			hpa(map[string]string{"metric-config.external.queue.x/region": "eu"}, externalMetric("queue", map[string]string{"type": "sqs-queue-length", "region": "us", "queue-name": "q"})),
 			[]string{`External queue by sqs every 1m0s {queue-name=q,region=us,type=sqs-queue-length} {"queue-name":"q","region":"eu","type":"sqs-queue-length"}`}, nil},
+		"a label that only tells metrics apart is no setting of ours": {
+			hpa(nil, externalMetric("m", map[string]string{"type": "http", "secret": "s", "endpoint": "e"})),
+			[]string{`External m by http every 1m0s {endpoint=e,secret=s,type=http} {"endpoint":"e","type":"http"}`}, nil},
+		"but an annotation of that name is": {
+			hpa(map[string]string{"metric-config.external.m.http/secret": "own"}, externalMetric("m", map[string]string{"type": "http", "secret": "s"})),
+			[]string{`External m by http every 1m0s {secret=s,type=http} {"secret":"own","type":"http"}`}, nil},
 		"a label named interval changes no interval": {
 			hpa(nil, externalMetric("m", map[string]string{"type": "cron", "interval": "1ns"})),
 			[]string{`External m by cron every 1m0s {interval=1ns,type=cron} {"type":"cron"}`}, nil},

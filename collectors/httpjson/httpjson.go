@@ -65,6 +65,11 @@ func (s *Source) Keys() []string {
 	return []string{"endpoint", "json-key", "json-eval", "aggregator", "request-timeout", "connect-timeout", "secret", "format", "metric"}
 }
 
+// AnnotationKeys implements collectors.AnnotationKeys.
+func (s *Source) AnnotationKeys() []string {
+	return []string{"request-timeout", "connect-timeout", "secret", "format", "metric"}
+}
+
 // Parse implements collectors.Source.
 func (s *Source) Parse(r collectors.Request) (sample.Query, error) {
 	if r.Kind != sample.External {

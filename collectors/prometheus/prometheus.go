@@ -72,6 +72,9 @@ func (s *Source) FreeKeys(settings sample.Settings) []string {
 	return nil
 }
 
+// AnnotationKeys implements collectors.AnnotationKeys.
+func (s *Source) AnnotationKeys() []string { return []string{keySecret} }
+
 // Parse implements collectors.Source.
 func (s *Source) Parse(r collectors.Request) (sample.Query, error) {
 	if r.Kind != sample.External && r.Kind != sample.Object {
