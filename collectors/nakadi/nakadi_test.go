@@ -201,6 +201,8 @@ func TestCollect(t *testing.T) {
 	}{
 		"of one subscription, all partitions and event types": {answers: single(two), byID: true, lag: 31_000, events: 114_000},
 		"of those that match, over all pages":                 {answers: both, lag: 40_000, events: 121_000},
+		"one that is on two pages counts once": {answers: map[string][]answer{first: said(`{"items":[{"id":"id-a"},{"id":"id-b"}],"_links":{"next":{"href":"/subscriptions?page=2"}}}`),
+			"/subscriptions?page=2": said(`{"items":[{"id":"id-a"}]}`), statsA: said(two), statsB: said(one)}, lag: 40_000, events: 121_000},
 		"one of them without data":                            {answers: filter(none, one), lag: 40_000, events: 7_000},
 		"a partition without numbers":                         {answers: single(`{"items":[{"partitions":[{"state":"unassigned"},{"unconsumed_events":1,"consumer_lag_seconds":0}]}]}`), byID: true, lag: 0, events: 1000},
 		"no partition with numbers is no data":                {answers: single(`{"items":[{"partitions":[{"state":"unassigned"}]}]}`), byID: true, noData: true, err: "no partition says its "},

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"time"
 
@@ -63,7 +64,8 @@ func (s server) subscriptions(ctx context.Context, q question) ([]string, error)
 			return nil, fmt.Errorf("more than %d subscriptions match", maxSubscriptions)
 		}
 		if page.Links.Next.Href == "" {
-			return ids, nil
+			slices.Sort(ids) // one that was made meanwhile moves another to the next page, where it is seen again
+			return slices.Compact(ids), nil
 		}
 		next, err := u.Parse(page.Links.Next.Href)
 		if err != nil || next.Host != u.Host || next.Scheme != u.Scheme || next.User != nil {
