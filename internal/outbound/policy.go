@@ -30,7 +30,8 @@ var denied = []struct {
 	{netip.MustParsePrefix("100.100.100.200/32"), "it serves cloud metadata"},
 	{netip.MustParsePrefix("168.63.129.16/32"), "it serves cloud metadata"},
 	{netip.MustParsePrefix("192.0.0.192/32"), "it serves cloud metadata"},
-	{netip.MustParsePrefix("fd00:ec2::254/128"), "it serves cloud metadata"},
+	{netip.MustParsePrefix("fd00:ec2::/32"), "it serves cloud metadata"}, // also credentials of pods
+	{netip.MustParsePrefix("fd00:c1::a9fe:a9fe/128"), "it serves cloud metadata"},
 	{netip.MustParsePrefix("fd20:ce::254/128"), "it serves cloud metadata"},
 	{netip.MustParsePrefix("255.255.255.255/32"), "it is a broadcast address"},
 	{netip.MustParsePrefix("2001::/32"), "it is a Teredo tunnel"},

@@ -33,7 +33,7 @@ func TestPolicy(t *testing.T) {
 		"64:ff9b::a9fe:a9fe": "link-local address; --outbound-allow=169.254.169.254/32",
 		"0.0.0.0":            "reaches this host", "0.1.2.3": "reaches this host", "::": "reaches this host", "::7f00:1": "reaches this host",
 		"224.0.0.1": "multicast", "ff02::1": "multicast", "255.255.255.255": "broadcast",
-		"100.100.100.200": "metadata", "168.63.129.16": "metadata", "192.0.0.192": "metadata", "fd00:ec2::254": "metadata", "fd20:ce::254": "metadata",
+		"100.100.100.200": "metadata", "168.63.129.16": "metadata", "192.0.0.192": "metadata", "fd00:ec2::254": "metadata", "fd20:ce::254": "metadata", "fd00:ec2::23": "metadata", "fd00:c1::a9fe:a9fe": "metadata",
 		"2001:0:a9fe:a9fe::1": "tunnel", "64:ff9b:1::a9fe:a9fe": "translated",
 		"10.96.0.1": "an address of the API server; --outbound-allow=10.96.0.1/32 allows it", "10.0.0.2": "API server", "64:ff9b::a60:1": "API server",
 		"127.0.0.8": "", "::ffff:127.0.0.8": "", "169.254.20.10": "", // as the operator says
