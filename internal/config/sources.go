@@ -266,7 +266,7 @@ func (m *mistakes) url(flag, text string) {
 }
 
 func redacted(text string) string {
-	if u, err := url.Parse(text); err == nil {
+	if u, err := url.Parse(text); err == nil && !strings.Contains(u.Opaque, "@") {
 		return u.Redacted()
 	}
 	return "..."
