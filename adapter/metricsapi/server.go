@@ -74,6 +74,8 @@ func NewServer(o ServerOptions) (*Server, error) {
 	if err := authorization.ApplyTo(&config.Authorization); err != nil {
 		return nil, fmt.Errorf("metrics APIs: delegated authorization: %w", err)
 	}
+	config.Authentication.Authenticator = newCallers(config.Authentication.RequestHeaderConfig, config.Authentication.Authenticator)
+	config.Authorization.Authorizer = access{config.Authorization.Authorizer}
 	return o.build(config)
 }
 
