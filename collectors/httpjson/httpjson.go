@@ -10,10 +10,8 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"runtime"
 	"time"
 
-	"golang.org/x/sync/semaphore"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/utils/clock"
 
@@ -32,8 +30,8 @@ const (
 
 const (
 	defaultTimeout = 15 * time.Second
-	// MaxTimeout is the most that request-timeout and connect-timeout may be.
-	MaxTimeout  = time.Minute
+	// maxTimeout is the most that request-timeout and connect-timeout may be.
+	maxTimeout  = time.Minute
 	maxEndpoint = 2048
 
 	formatJSON       = "json"
@@ -49,16 +47,10 @@ type Config struct {
 }
 
 // Source is the source of `json-path` for External metrics.
-type Source struct {
-	Config
-	// decoding takes a multiple of an answer's memory, and all of a core.
-	decoding *semaphore.Weighted
-}
+type Source struct{ Config }
 
 // New returns the source.
-func New(c Config) *Source {
-	return &Source{Config: c, decoding: semaphore.NewWeighted(int64(runtime.GOMAXPROCS(0)))}
-}
+func New(c Config) *Source { return &Source{c} }
 
 // Keys are kube-metrics-adapter's, and request-timeout, connect-timeout, secret, format and metric.
 func (s *Source) Keys() []string {
@@ -127,8 +119,8 @@ func (s *Source) parse(in sample.Settings) (c config, canonical sample.Settings,
 			if *to, err = time.ParseDuration(text); err != nil {
 				return c, nil, collectors.BadKey(key, "%.40q is not a duration such as 15s", text)
 			}
-			if *to < time.Millisecond || *to > MaxTimeout {
-				return c, nil, collectors.BadKey(key, "%s is not between 1ms and %s", *to, MaxTimeout)
+			if *to < time.Millisecond || *to > maxTimeout {
+				return c, nil, collectors.BadKey(key, "%s is not between 1ms and %s", *to, maxTimeout)
 			}
 		}
 		canonical[key] = to.String()
@@ -245,10 +237,11 @@ func (c *collector) collect(ctx context.Context) (point sample.Point, err error)
 	if err != nil {
 		return point, err
 	}
-	if err := s.decoding.Acquire(ctx, 1); err != nil {
+	done, err := jsonvalue.Turn(ctx, c.namespace)
+	if err != nil {
 		return point, err
 	}
-	defer s.decoding.Release(1)
+	defer done()
 	point.Milli, err = c.config.json.Evaluate(ctx, body)
 	return point, err
 }

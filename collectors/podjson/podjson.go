@@ -1,6 +1,7 @@
 // Package podjson collects one number from each pod of a workload: a JSON document that the pod serves over HTTP, and a
-// path or an expression that finds the number in it; or metrics in Prometheus' text format, and a selector. It reads pods from memory, the workload's selector from its /scale,
-// and talks to the pods' own addresses through the bounded client, never to anything else.
+// path or an expression that finds the number in it; or metrics in Prometheus' text format, and a selector. It reads pods
+// from memory, the workload's selector from its /scale, and talks to the pods' own addresses through the bounded client,
+// never to anything else.
 package podjson
 
 import (
@@ -12,7 +13,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -53,8 +53,8 @@ const (
 
 const (
 	defaultTimeout = 15 * time.Second
-	// MaxTimeout is the most that request-timeout and connect-timeout may be.
-	MaxTimeout = time.Minute
+	// maxTimeout is the most that request-timeout and connect-timeout may be.
+	maxTimeout = time.Minute
 	maxURLPart = 2048
 )
 
@@ -66,8 +66,6 @@ type Source struct {
 	clock  clock.PassiveClock
 
 	process, slow *semaphore.Weighted
-	// decoding takes a multiple of an answer's memory, and all of a core.
-	decoding *semaphore.Weighted
 
 	mu         sync.Mutex // protects namespaces
 	namespaces map[string]*tenant
@@ -84,7 +82,6 @@ func New(pods collectors.Pods, scales collectors.Scales, client *outbound.Client
 		pods: pods, scales: scales, client: client, clock: clock,
 		process:    semaphore.NewWeighted(perProcess),
 		slow:       semaphore.NewWeighted(slowPerProcess),
-		decoding:   semaphore.NewWeighted(int64(runtime.GOMAXPROCS(0))),
 		namespaces: map[string]*tenant{},
 	}
 }
@@ -214,8 +211,8 @@ func parse(s sample.Settings) (c config, canonical sample.Settings, err error) {
 		to                         *time.Duration
 		absent, smallest, greatest time.Duration
 	}{
-		{"request-timeout", &c.requestTimeout, defaultTimeout, time.Millisecond, MaxTimeout},
-		{"connect-timeout", &c.connectTimeout, defaultTimeout, time.Millisecond, MaxTimeout},
+		{"request-timeout", &c.requestTimeout, defaultTimeout, time.Millisecond, maxTimeout},
+		{"connect-timeout", &c.connectTimeout, defaultTimeout, time.Millisecond, maxTimeout},
 		{"min-pod-ready-age", &c.minReadyAge, 0, 0, 24 * time.Hour},
 	} {
 		*d.to = d.absent
@@ -402,10 +399,11 @@ func (c *collector) ask(ctx context.Context, pod *corev1.Pod, before outcome, to
 }
 
 func (c *collector) decode(ctx context.Context, document []byte) (milli int64, err error) {
-	if err := c.source.decoding.Acquire(ctx, 1); err != nil {
+	done, err := jsonvalue.Turn(ctx, c.query.Namespace)
+	if err != nil {
 		return 0, err
 	}
-	defer c.source.decoding.Release(1)
+	defer done()
 	return c.config.json.Evaluate(ctx, document)
 }
 

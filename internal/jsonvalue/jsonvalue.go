@@ -101,7 +101,7 @@ func compile(text string, aggregator Aggregator, pathOnly bool) (e *Expression, 
 
 // Evaluate returns the expression's value for the document in thousandths, truncating what is finer. An answer that is not
 // one finite number is an error that says what it is instead. The worst document within the bounds, 50,000 tiny objects, takes
-// about 40 MiB while it runs, so callers should bound how many run at once.
+// about 40 MiB while it runs, so callers take a Turn each.
 func (e *Expression) Evaluate(ctx context.Context, document []byte) (milli int64, err error) {
 	defer func() {
 		if r := recover(); r != nil {
