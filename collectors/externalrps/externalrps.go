@@ -4,7 +4,6 @@ package externalrps
 
 import (
 	"context"
-	"math"
 	"regexp"
 	"strconv"
 	"strings"
@@ -101,18 +100,17 @@ func (s *Source) Open(q sample.Query) (collectors.Collector, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &collector{prometheus: s.Prometheus, namespace: q.Namespace, hosts: settings[keyHostnames]}
+	c := &collector{prometheus: s.Prometheus, namespace: q.Namespace}
 	if c.weight, err = strconv.ParseFloat(settings[keyWeight], 64); err != nil {
 		return nil, collectors.BadKey(keyWeight, "%w", err)
 	}
-	c.promql, err = traffic.RateQuery(s.MetricName, s.HostLabel, strings.Split(c.hosts, ","), c.weight)
+	c.promql, err = traffic.RateQuery(s.MetricName, s.HostLabel, strings.Split(settings[keyHostnames], ","), c.weight)
 	return c, err
 }
 
 type collector struct {
 	prometheus Prometheus
 	namespace  string
-	hosts      string
 	weight     float64
 	promql     string
 }
@@ -125,9 +123,6 @@ func (c *collector) Collect(ctx context.Context) ([]sample.Point, error) {
 	value, age, err := c.prometheus.Instant(ctx, c.namespace, c.promql)
 	if err != nil {
 		return nil, err
-	}
-	if math.IsNaN(value) || math.IsInf(value, 0) {
-		return nil, sample.NoData("Prometheus has no requests for the hosts %s: the value is %v", c.hosts, value)
 	}
 	milli, err := sample.Milli(value)
 	if err != nil {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"strings"
 	"testing"
 	"time"
@@ -129,8 +128,6 @@ func TestWhatHasNoValueSaysWhy(t *testing.T) {
 		want       string
 		noData     bool
 	}{
-		"no number":        {prometheus{value: math.NaN()}, "no requests for the hosts a.org", true},
-		"infinity":         {prometheus{value: math.Inf(-1)}, "no requests for the hosts a.org", true},
 		"too much":         {prometheus{value: 1e300}, sample.ErrNotFinite.Error(), false},
 		"Prometheus fails": {prometheus{err: errors.New("connection refused")}, "connection refused", false},
 	} {

@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"strings"
 	"time"
 
@@ -177,9 +176,6 @@ func (c *collector) Collect(ctx context.Context) ([]sample.Point, error) {
 	value, age, err := c.source.Prometheus.Instant(ctx, c.query.Namespace, promql)
 	if err != nil {
 		return nil, err
-	}
-	if math.IsNaN(value) || math.IsInf(value, 0) {
-		return nil, sample.NoData("Prometheus has no requests for the hosts of %s: the value is %v", c.query.Object, value)
 	}
 	milli, err := sample.Milli(value)
 	if err != nil {

@@ -276,8 +276,6 @@ func TestWhatCannotBeAnsweredSaysWhy(t *testing.T) {
 		"a RouteGroup's negative weight":    {kind: "RouteGroup", backend: "b1", objects: objects{group: group(zalandov1.RouteGroupSpec{DefaultBackends: backends("b1", 1, "b2", -1)})}, want: `the weight -1 of backend "b2" is negative`},
 		"a RouteGroup's segment that is no": {kind: "RouteGroup", objects: objects{group: group(zalandov1.RouteGroupSpec{Routes: []zalandov1.RouteGroupRoute{{}, {Predicates: []string{"TrafficSegment()"}}}})}, want: "RouteGroup shop/web: spec.routes[1]: predicate"},
 		"too many segments":                 {kind: "RouteGroup", objects: objects{group: group(segments(maxShares + 1))}, want: "more than 1000 different shares"},
-		"no number":                         {objects: objects{ingress: ingress(nil, "a.org")}, value: math.NaN(), want: "has no requests", noData: true},
-		"infinity":                          {objects: objects{ingress: ingress(nil, "a.org")}, value: math.Inf(1), want: "has no requests", noData: true},
 		"too much":                          {objects: objects{ingress: ingress(nil, "a.org")}, value: 1e300, want: sample.ErrNotFinite.Error()},
 		"Prometheus fails":                  {objects: objects{ingress: ingress(nil, "a.org")}, err: errors.New("connection refused"), want: "connection refused"},
 	} {

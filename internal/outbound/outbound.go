@@ -105,18 +105,11 @@ func (s *shared) client(config *tls.Config) *Client {
 		},
 		MaxResponseHeaderBytes: maxHeader,
 		MaxIdleConns:           maxIdle,
-		MaxIdleConnsPerHost:    s.budgets.PerHost,
+		MaxIdleConnsPerHost:    maxIdle, // many namespaces ask one host, such as Prometheus
 		IdleConnTimeout:        idleTimeout,
 		TLSHandshakeTimeout:    tlsHandshake,
 		TLSClientConfig:        config,
 	}}
-}
-
-// WithTLS returns a client with its own connections and the same policy, budget and bounds.
-func (c *Client) WithTLS(config *tls.Config) *Client {
-	v := c.shared.client(config)
-	v.host = c.host
-	return v
 }
 
 // Close closes the connections that are not in use, also those of clients that WithSecret made.

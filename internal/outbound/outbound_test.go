@@ -212,9 +212,14 @@ func TestConnectingHasItsOwnTimeout(t *testing.T) {
 	}
 	defer func() { _ = l.Close() }()
 	slow := make(chan struct{}) // connecting takes until it is closed, long after the timeout
-	c := client(t, Options{Policy: func(netip.AddrPort) error { <-slow; return nil }})
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	u := &url.URL{Scheme: "http", Host: net.JoinHostPort("localhost", port)} // a name: an address is looked at before
+	var looks atomic.Int32
+	c := client(t, Options{Policy: func(netip.AddrPort) error {
+		if looks.Add(1) > 1 { // the first is before the request's time begins
+			<-slow
+		}
+		return nil
+	}})
+	u := &url.URL{Scheme: "http", Host: l.Addr().String()}
 	time.AfterFunc(100*time.Millisecond, func() { close(slow) })
 	_, err = c.Get(context.Background(), Request{URL: u, Timeout: 30 * time.Second, ConnectTimeout: time.Millisecond})
 	if err == nil || !strings.Contains(err.Error(), "timeout") || Kind(err) != "connect" {

@@ -19,8 +19,8 @@ import (
 
 // What one query may cost. The first four bound the parser, the others the server.
 const (
-	// MaxLength is in bytes.
-	MaxLength = 10 << 10
+	// maxLength is in bytes.
+	maxLength = 10 << 10
 	maxTokens = 2000
 	// maxPattern is the size of all regular expressions when their repetitions are written out: Go's own limit would let one
 	// of a kilobyte take tens of megabytes.
@@ -29,14 +29,14 @@ const (
 	// case, what may begin or end a range of all Unicode.
 	maxDear = 8
 
-	// MaxSelectors is how many times a query may select series.
-	MaxSelectors = 100
-	// MaxSpan is the time that one selector looks back over, with the subqueries around it; an offset does not count.
-	MaxSpan = 35 * 24 * time.Hour
-	// MaxSteps is how often nested subqueries evaluate a selector; it is Prometheus' own bound for a range of time.
-	MaxSteps = 11_000
-	// MaxRead is the number of steps times the selector's range.
-	MaxRead = 1000 * 24 * time.Hour
+	// maxSelectors is how many times a query may select series.
+	maxSelectors = 100
+	// maxSpan is the time that one selector looks back over, with the subqueries around it; an offset does not count.
+	maxSpan = 35 * 24 * time.Hour
+	// maxSteps is how often nested subqueries evaluate a selector; it is Prometheus' own bound for a range of time.
+	maxSteps = 11_000
+	// maxRead is the number of steps times the selector's range.
+	maxRead = 1000 * 24 * time.Hour
 	// defaultStep is that of a subquery that names none: the evaluation interval that Prometheus has by default.
 	defaultStep = time.Minute
 )
@@ -61,8 +61,8 @@ func Parse(text string) (Query, error) {
 	switch {
 	case text == "":
 		return Query{}, errors.New("is empty")
-	case len(text) > MaxLength:
-		return Query{}, fmt.Errorf("has %d bytes, more than %d", len(text), MaxLength)
+	case len(text) > maxLength:
+		return Query{}, fmt.Errorf("has %d bytes, more than %d", len(text), maxLength)
 	}
 	if err := lex(text); err != nil {
 		return Query{}, err
@@ -149,8 +149,8 @@ func cost(expr parser.Expr) error {
 		if _, ok := node.(*parser.VectorSelector); !ok {
 			return nil
 		}
-		if selectors++; selectors > MaxSelectors {
-			return fmt.Errorf("selects series more than %d times", MaxSelectors)
+		if selectors++; selectors > maxSelectors {
+			return fmt.Errorf("selects series more than %d times", maxSelectors)
 		}
 		steps, span, window := 1.0, 0.0, 0.0
 		for _, outer := range path {
@@ -168,13 +168,13 @@ func cost(expr parser.Expr) error {
 			}
 		}
 		switch {
-		case span > MaxSpan.Seconds():
-			return fmt.Errorf("looks back over more than %s", model.Duration(MaxSpan))
-		case steps > MaxSteps:
-			return fmt.Errorf("has subqueries of more than %d steps (range by resolution; nested ones multiply)", MaxSteps)
-		case steps*window > MaxRead.Seconds():
+		case span > maxSpan.Seconds():
+			return fmt.Errorf("looks back over more than %s", model.Duration(maxSpan))
+		case steps > maxSteps:
+			return fmt.Errorf("has subqueries of more than %d steps (range by resolution; nested ones multiply)", maxSteps)
+		case steps*window > maxRead.Seconds():
 			return fmt.Errorf("reads the same series again and again, more than %s in all: a subquery needs a coarser resolution, or a shorter range in it",
-				model.Duration(MaxRead))
+				model.Duration(maxRead))
 		}
 		return nil
 	})

@@ -32,10 +32,10 @@ const (
 	// Accept is the header that asks a server for what this package reads best.
 	Accept = "text/plain;version=1.0.0;escaping=allow-utf-8;q=0.9,text/plain;version=0.0.4;q=0.8,application/openmetrics-text;version=1.0.0;q=0.5,*/*;q=0.1"
 
-	// MaxSelector is the length of a selector in bytes.
-	MaxSelector = 1024
-	// MaxLine is the length of a line in bytes. Longer comments and lines of other metrics are skipped.
-	MaxLine = 64 << 10
+	// maxSelector is the length of a selector in bytes.
+	maxSelector = 1024
+	// maxLine is the length of a line in bytes. Longer comments and lines of other metrics are skipped.
+	maxLine = 64 << 10
 
 	// maxLabels is how many labels a wanted series may have.
 	maxLabels = 100
@@ -67,8 +67,8 @@ func Parse(selector string, aggregator jsonvalue.Aggregator) (*Expression, error
 	switch {
 	case selector == "":
 		return nil, errors.New("it is empty")
-	case len(selector) > MaxSelector:
-		return nil, fmt.Errorf("it is %d bytes long, the limit is %d", len(selector), MaxSelector)
+	case len(selector) > maxSelector:
+		return nil, fmt.Errorf("it is %d bytes long, the limit is %d", len(selector), maxSelector)
 	}
 	if _, err := promql.Parse(selector); err != nil { // it bounds what the patterns take
 		return nil, fmt.Errorf("it %w", err)
@@ -149,7 +149,7 @@ func (e *Expression) EvaluateAt(ctx context.Context, document io.Reader, now tim
 	}
 }
 
-var readings = sync.Pool{New: func() any { return &reading{lines: bufio.NewReaderSize(nil, MaxLine)} }}
+var readings = sync.Pool{New: func() any { return &reading{lines: bufio.NewReaderSize(nil, maxLine)} }}
 
 // reading is one evaluation.
 type reading struct {
@@ -185,7 +185,7 @@ func (r *reading) next(ctx context.Context) ([]byte, error) {
 		wanted := len(text) > 0 && (text[0] == '{' || r.named(text))
 		if errors.Is(err, bufio.ErrBufferFull) {
 			if wanted {
-				return nil, fmt.Errorf("line %d is longer than %d bytes", r.number, MaxLine)
+				return nil, fmt.Errorf("line %d is longer than %d bytes", r.number, maxLine)
 			}
 			for errors.Is(err, bufio.ErrBufferFull) {
 				_, err = r.lines.ReadSlice('\n')

@@ -132,8 +132,8 @@ func TestBadDocuments(t *testing.T) {
 		"a label that is there twice":      {`up{a="1",a="2"} 1` + "\n", `the label "a" is there twice`},
 		"two names":                        {`up{"down"} 1` + "\n", `the label "down" has no value`},
 		"too many labels":                  {many + "} 1\n", "more than 100 labels"},
-		"a wanted line without end":        {"up{a=\"" + strings.Repeat("x", MaxLine) + "\"} 1\n", "line 1 is longer than 65536 bytes"},
-		"a wanted line without any breaks": {"up " + strings.Repeat(" ", 2*MaxLine), "line 1 is longer than 65536 bytes"},
+		"a wanted line without end":        {"up{a=\"" + strings.Repeat("x", maxLine) + "\"} 1\n", "line 1 is longer than 65536 bytes"},
+		"a wanted line without any breaks": {"up " + strings.Repeat(" ", 2*maxLine), "line 1 is longer than 65536 bytes"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := evaluate(t, "up", "sum", c.text)
@@ -146,15 +146,15 @@ func TestBadDocuments(t *testing.T) {
 
 func TestWhatIsNotWantedDoesNotMatter(t *testing.T) {
 	for name, text := range map[string]string{
-		"a long comment":               "# HELP down " + strings.Repeat("x", 3*MaxLine) + "\nup 5\n",
-		"a long line of another":       "down{a=\"" + strings.Repeat("x", 3*MaxLine) + "\"} 1\nup 5\n",
+		"a long comment":               "# HELP down " + strings.Repeat("x", 3*maxLine) + "\nup 5\n",
+		"a long line of another":       "down{a=\"" + strings.Repeat("x", 3*maxLine) + "\"} 1\nup 5\n",
 		"a broken line of another":     "down{a 1\nup 5\n",
 		"a metric that begins alike":   "upper 1\nup_time 2\nup 5\n",
 		"an exemplar":                  `up 5 # {trace_id="1"} 0.5 1.5` + "\n",
 		"an exemplar and a timestamp":  `up 5 1700000000.123 # {trace_id="1"} 0.5` + "\n",
 		"what follows OpenMetrics":     "up 5\n# EOF\nup 6\n<\n",
 		"an end without a line's end":  "up 5\n# EOF",
-		"a line as long as it may be":  "up" + strings.Repeat(" ", MaxLine-4) + "5\n",
+		"a line as long as it may be":  "up" + strings.Repeat(" ", maxLine-4) + "5\n",
 		"an empty set of labels":       "up{} 5\n",
 		"a comma after the last label": `up{a="b",} 5` + "\n",
 		"a colon in another name":      ":rule 1\n_x 2\nup 5\n",
@@ -171,7 +171,7 @@ func TestSelectors(t *testing.T) {
 	for selector, want := range map[string]string{
 		"":                                 "it is empty",
 		" ":                                "it is empty",
-		strings.Repeat("x", MaxSelector+1): "it is 1025 bytes long, the limit is 1024",
+		strings.Repeat("x", maxSelector+1): "it is 1025 bytes long, the limit is 1024",
 		`{job="a"}`:                        "it must name one metric exactly",
 		`{__name__=~"a.*"}`:                "it must name one metric exactly",
 		`{__name__!="a",b="c"}`:            "it must name one metric exactly",
@@ -227,7 +227,7 @@ func TestAReadersErrorIsTold(t *testing.T) {
 		t.Fatal(err)
 	}
 	broken := errors.New("connection reset")
-	for _, before := range []string{"", "up 1\n", "up 1", "# " + strings.Repeat("x", 2*MaxLine)} {
+	for _, before := range []string{"", "up 1\n", "up 1", "# " + strings.Repeat("x", 2*maxLine)} {
 		if _, err := e.Evaluate(context.Background(), io.MultiReader(strings.NewReader(before), iotest.ErrReader(broken))); !errors.Is(err, broken) {
 			t.Errorf("after %.10q: %v", before, err)
 		}
