@@ -52,6 +52,12 @@ func apiServerAddresses(ctx context.Context, restConfig *rest.Config, client kub
 	} else if host, _, err := net.SplitHostPort(restConfig.Host); err == nil {
 		hosts = append(hosts, host)
 	}
+	// The environment may name another address than the Service's: some hosters put a name of their own there.
+	if service, err := client.CoreV1().Services(metav1.NamespaceDefault).Get(ctx, "kubernetes", metav1.GetOptions{}); err != nil {
+		log.Info("The API server's Service can't be read; only its other addresses are kept from HPAs", "cause", err.Error())
+	} else {
+		hosts = append(hosts, service.Spec.ClusterIPs...)
+	}
 	slice, err := client.DiscoveryV1().EndpointSlices(metav1.NamespaceDefault).Get(ctx, "kubernetes", metav1.GetOptions{})
 	if err != nil {
 		log.Info("The API server's endpoints can't be read; only its other addresses are kept from HPAs", "cause", err.Error())
