@@ -221,6 +221,13 @@ func TestSettings(t *testing.T) {
 	wantError(t, err, "serves External and Object metrics, not Pods")
 }
 
+// warned answers with a scalar and warnings.
+func warned(scalar string, warnings ...string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		_, _ = fmt.Fprintf(w, `{"status":"success","warnings":["%s"],"infos":["x"],"data":{"resultType":"scalar","result":`+scalar+`}}`, strings.Join(warnings, `","`), r.Form.Get("time"))
+	}
+}
+
 func TestResults(t *testing.T) {
 	tests := map[string]struct {
 		answer  http.HandlerFunc
@@ -230,15 +237,16 @@ func TestResults(t *testing.T) {
 		err     string
 		noData  bool
 	}{
-		"a vector of one series":  {answer: result("vector", `[{"metric":{"a":"b"},"value":[AT,"12.3456"]}]`), milli: 12345},
-		"a scalar":                {answer: result("scalar", `[AT,"7"]`), milli: 7000},
-		"a negative value":        {answer: result("scalar", `[AT,"-1.5"]`), milli: -1500},
-		"zero is a value":         {answer: result("vector", `[{"metric":{},"value":[AT,"0"]}]`), milli: 0},
-		"a value that is older":   {answer: result("vector", `[{"metric":{},"value":[1795348770.123,"1"]}]`), milli: 1000, age: 30 * time.Second},
-		"a value from the future": {answer: result("vector", `[{"metric":{},"value":[1795348900,"1"]}]`), milli: 1000},
-		"warnings of the server are no error": {answer: func(w http.ResponseWriter, r *http.Request) {
-			_, _ = fmt.Fprintf(w, `{"status":"success","warnings":["partial"],"infos":["x"],"data":{"resultType":"scalar","result":[%s,"7"]}}`, r.Form.Get("time"))
-		}, milli: 7000},
+		"a vector of one series":           {answer: result("vector", `[{"metric":{"a":"b"},"value":[AT,"12.3456"]}]`), milli: 12345},
+		"a scalar":                         {answer: result("scalar", `[AT,"7"]`), milli: 7000},
+		"a negative value":                 {answer: result("scalar", `[AT,"-1.5"]`), milli: -1500},
+		"zero is a value":                  {answer: result("vector", `[{"metric":{},"value":[AT,"0"]}]`), milli: 0},
+		"a value that is older":            {answer: result("vector", `[{"metric":{},"value":[1795348770.123,"1"]}]`), milli: 1000, age: 30 * time.Second},
+		"a value from the future":          {answer: result("vector", `[{"metric":{},"value":[1795348900,"1"]}]`), milli: 1000},
+		"a warning about the query":        {answer: warned(`[%s,"7"]`, "PromQL warning: quantile value should be between 0 and 1, got 3 (1:9)"), milli: 7000, warning: "the server warns: PromQL warning: quantile value should be between 0 and 1, got 3 (1:9)"},
+		"an information about the query":   {answer: warned(`[%s,"7"]`, "PromQL info: metric might not be a counter"), milli: 7000},
+		"a part of the data is missing":    {answer: warned(`[%s,"7"]`, "PromQL warning: x", "fetch series of store-1: deadline exceeded"), err: "the result is not complete: fetch series of store-1: deadline exceeded"},
+		"what is missing leaves no number": {answer: warned(`[%s,"NaN"]`, "remote read: status 503"), err: "the result is not complete: remote read: status 503"},
 		"of several series the one whose labels sort first, whatever their order": {
 			answer:  result("vector", `[{"metric":{"pod":"c"},"value":[AT,"3"]},{"metric":{"pod":"a","b":"c"},"value":[AT,"1"]},{"metric":{"pod":"b"},"value":[AT,"2"]}]`),
 			milli:   1000,
@@ -584,6 +592,12 @@ func TestInstantIsKubetidesOwnQuestion(t *testing.T) {
 	}
 	if q := s.request().Form.Get("query"); q != "sum(up)" {
 		t.Errorf("asked %s", q)
+	}
+	s.mu.Lock()
+	s.answer = warned(`[%s,"7"]`, "PromQL warning: x")
+	s.mu.Unlock()
+	if value, _, err := b.options.Servers.Instant(t.Context(), "shop", "sum(up)"); value != 7 || err != nil {
+		t.Errorf("beside a warning: %v, %v", value, err)
 	}
 	s.mu.Lock()
 	s.answer = result("scalar", `[AT,"NaN"]`)

@@ -77,8 +77,8 @@ func NewServers(servers []Server, client *outbound.Client, clock clock.PassiveCl
 }
 
 // Instant asks the default server for one number now, on behalf of the namespace, whose budget pays. age is how much older
-// than now the server says that the value is. An empty result and a number that is not finite are sample.ErrNoData;
-// a *collectors.Warning comes with a value.
+// than now the server says that the value is. An empty result and a number that is not finite are sample.ErrNoData. What a
+// server warns of concerns the query, which is Kubetide's own, so nobody is told.
 func (s *Servers) Instant(ctx context.Context, namespace, query string) (value float64, age time.Duration, err error) {
 	to, err := s.named("")
 	if err != nil {
@@ -88,7 +88,11 @@ func (s *Servers) Instant(ctx context.Context, namespace, query string) (value f
 	if err != nil {
 		return 0, 0, err
 	}
-	return endpoint{url: to.url, client: client, credentials: credentials}.ask(ctx, namespace, query, s.clock.Now())
+	value, age, err = endpoint{url: to.url, client: client, credentials: credentials}.ask(ctx, namespace, query, s.clock.Now())
+	if collectors.IsWarning(err) {
+		err = nil
+	}
+	return value, age, err
 }
 
 func (s *Servers) named(name string) (*server, error) {
@@ -196,9 +200,13 @@ func (e endpoint) ask(ctx context.Context, namespace, query string, at time.Time
 		return 0, 0, outbound.WithoutURL(err)
 	}
 	at = at.Truncate(time.Millisecond) // as servers do, so that their rounding is no age
-	result, _, err := promv1.NewAPI(client).Query(ctx, query, at)
+	result, warnings, err := promv1.NewAPI(client).Query(ctx, query, at)
 	if err != nil {
 		return 0, 0, fmt.Errorf("prometheus server %s: %w", e.url.Host, plain(err))
+	}
+	doubt, incomplete := judge(warnings)
+	if incomplete != nil {
+		return 0, 0, fmt.Errorf("prometheus server %s: query %s: %w", e.url.Host, shortQuery(query), incomplete)
 	}
 	value, when, warning, err := number(result)
 	switch {
@@ -210,7 +218,22 @@ func (e endpoint) ask(ctx context.Context, namespace, query string, at time.Time
 	if _, err := sample.Milli(value); err != nil {
 		return 0, 0, sample.NoData("query %s did not result a valid response: its value is %v, and %v is needed", shortQuery(query), value, errFinite)
 	}
-	return value, max(0, at.Sub(when.Time())), warning
+	return value, max(0, at.Sub(when.Time())), cmp.Or(warning, doubt)
+}
+
+// judge tells what Prometheus thinks of a query from what a server could not read: Thanos and remote storage answer with the rest,
+// and a sum of that is a wrong number, an empty rest no lack of data.
+func judge(warnings []string) (doubt, incomplete error) {
+	for _, w := range warnings {
+		switch {
+		case strings.HasPrefix(w, "PromQL info"):
+		case !strings.HasPrefix(w, "PromQL warning"):
+			return nil, fmt.Errorf("the result is not complete: %s", short(w))
+		case doubt == nil:
+			doubt = &collectors.Warning{Err: fmt.Errorf("the server warns: %s", short(w))}
+		}
+	}
+	return doubt, nil
 }
 
 var (
