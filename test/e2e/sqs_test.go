@@ -214,7 +214,7 @@ func TestAQueueThatDoesNotExistIsToldAndFoundAgain(t *testing.T) {
 		}
 		return nil
 	})
-	near(t, "the end of the value", time.Now(), began, 3*time.Second)
+	near(t, "the end of the value", time.Now(), began, 5*time.Second)
 	for name, queue := range map[string]string{"shop": q.name, "typo": "oders-" + ns} {
 		eventually(t, 90*time.Second, wantEvent(t, ns, "HorizontalPodAutoscaler", name, "MetricCollectionFailed",
 			fmt.Sprintf("queue %q", queue), region, "does not exist"))
@@ -225,6 +225,6 @@ func TestAQueueThatDoesNotExistIsToldAndFoundAgain(t *testing.T) {
 	q.send(t, 50)
 	began = time.Now()
 	eventually(t, 20*time.Second, wantExternal(t, ns, "shop", "50", time.Time{}))
-	near(t, "the length of the new queue", time.Now(), began, 3*time.Second)
+	near(t, "the length of the new queue", time.Now(), began, 5*time.Second)
 	eventually(t, time.Minute, wantReplicas(t, ns, "Deployment", "shop", 5))
 }
