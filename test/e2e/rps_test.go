@@ -457,8 +457,11 @@ func send(t *testing.T, host string, perSecond int, shops map[string]*shop) *sen
 			return err
 		}
 		defer response.Body.Close()
-		if _, err := io.Copy(io.Discard, response.Body); err != nil || response.StatusCode != http.StatusOK {
-			return fmt.Errorf("%s answers %s (%v)", host, response.Status, err)
+		if _, err := io.Copy(io.Discard, response.Body); err != nil {
+			return err
+		}
+		if response.StatusCode != http.StatusOK {
+			return fmt.Errorf("%s answers %s", host, response.Status)
 		}
 		return nil
 	}
