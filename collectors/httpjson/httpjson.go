@@ -12,7 +12,6 @@ import (
 	"net/url"
 	"time"
 
-	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/utils/clock"
 
 	"github.com/kubetide/kubetide/collectors"
@@ -108,8 +107,8 @@ func (s *Source) parse(in sample.Settings) (c config, canonical sample.Settings,
 		return c, nil, err
 	}
 	if c.secret = in["secret"]; c.secret != "" {
-		if len(validation.IsDNS1123Subdomain(c.secret)) > 0 {
-			return c, nil, collectors.BadKey("secret", "%.100q is not the name of a Secret", c.secret)
+		if err := collectors.CheckSecretName(c.secret); err != nil {
+			return c, nil, err
 		}
 		canonical["secret"] = c.secret
 	}
@@ -216,12 +215,8 @@ func (c *collector) collect(ctx context.Context) (point sample.Point, err error)
 		Timeout: c.config.requestTimeout, ConnectTimeout: c.config.connectTimeout,
 	}
 	if c.config.secret != "" {
-		secret, err := s.Secrets.Secret(ctx, c.namespace, c.config.secret)
-		if err != nil {
+		if client, request.Credentials, err = collectors.Login(ctx, s.Secrets, client, c.namespace, c.config.secret); err != nil {
 			return point, err
-		}
-		if client, request.Credentials, err = client.WithSecret(secret.Host, secret.Data); err != nil {
-			return point, fmt.Errorf("the Secret %s/%s: %w", c.namespace, c.config.secret, err)
 		}
 	}
 	if c.config.text != nil {

@@ -13,8 +13,6 @@ import (
 	"net/url"
 	"strings"
 
-	"k8s.io/apimachinery/pkg/util/validation"
-
 	"github.com/kubetide/kubetide/collectors"
 	"github.com/kubetide/kubetide/internal/bearer"
 	"github.com/kubetide/kubetide/internal/outbound"
@@ -131,8 +129,8 @@ func (s *Source) Parse(r collectors.Request) (sample.Query, error) {
 	case secret != "" && token != "":
 		return sample.Query{}, collectors.BadKey(keyToken, "it cannot be used together with %s", keySecret)
 	case secret != "":
-		if why := validation.IsDNS1123Subdomain(secret); len(why) > 0 {
-			return sample.Query{}, collectors.BadKey(keySecret, "%.100q is no Secret's name: %s", secret, why[0])
+		if err := collectors.CheckSecretName(secret); err != nil {
+			return sample.Query{}, err
 		}
 		if s.options.Secrets == nil {
 			return sample.Query{}, collectors.BadKey(keySecret, "Kubetide reads no Secrets here")
@@ -271,12 +269,9 @@ func (c *collector) login(ctx context.Context) (*outbound.Client, *outbound.Cred
 	client, credentials := c.client, (*outbound.Credentials)(nil)
 	switch {
 	case c.secret != "":
-		secret, err := c.options.Secrets.Secret(ctx, c.namespace, c.secret)
-		if err != nil {
+		var err error
+		if client, credentials, err = collectors.Login(ctx, c.options.Secrets, client, c.namespace, c.secret); err != nil {
 			return nil, nil, err
-		}
-		if client, credentials, err = client.WithSecret(secret.Host, secret.Data); err != nil {
-			return nil, nil, fmt.Errorf("Secret %s/%s: %w", c.namespace, c.secret, err)
 		}
 	case c.token != "":
 		credentials = &outbound.Credentials{Host: c.address.Host, Token: c.token}

@@ -129,7 +129,7 @@ func TestParse(t *testing.T) {
 		"another scheme":              {own, with(sample.Settings{"address": "ftp://x"}), nil, `key "address": the scheme "ftp" is refused`},
 		"a password in the address":   {own, with(sample.Settings{"address": "http://a:b@x"}), nil, `key "address": a user name or password in a URL is refused`},
 		"a Secret and a token":        {own, with(sample.Settings{"secret": "s", "token": "t"}), nil, `key "token": it cannot be used together with secret`},
-		"a Secret of a bad name":      {own, with(sample.Settings{"secret": "../s"}), nil, `key "secret": "../s" is no Secret's name`},
+		"a Secret of a bad name":      {own, with(sample.Settings{"secret": "../s"}), nil, `key "secret": "../s" is not the name of a Secret`},
 		"a Secret where none is read": {Options{Address: "http://x"}, with(sample.Settings{"secret": "s"}), nil, `key "secret": Kubetide reads no Secrets here`},
 		"a token with a line end":     {own, with(sample.Settings{"token": "a\r\nX: y"}), nil, `key "token": it is not one word`},
 		"an organization too long":    {own, with(sample.Settings{"org": strings.Repeat("x", maxOrg+1)}), nil, `key "org": it is longer than 256 bytes`},

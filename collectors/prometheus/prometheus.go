@@ -12,7 +12,6 @@ import (
 	"strings"
 
 	"github.com/prometheus/common/model"
-	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/utils/clock"
 
 	"github.com/kubetide/kubetide/collectors"
@@ -107,8 +106,8 @@ func (s *Source) Parse(r collectors.Request) (sample.Query, error) {
 		}
 	}
 	if secret := r.Settings[keySecret]; secret != "" {
-		if why := validation.IsDNS1123Subdomain(secret); len(why) > 0 {
-			return sample.Query{}, collectors.BadKey(keySecret, "%.100q is no Secret's name: %s", secret, why[0])
+		if err := collectors.CheckSecretName(secret); err != nil {
+			return sample.Query{}, err
 		}
 		if s.options.Secrets == nil {
 			return sample.Query{}, collectors.BadKey(keySecret, "Kubetide reads no Secrets here")
@@ -220,13 +219,7 @@ func (c *collector) endpoint(ctx context.Context) (endpoint, error) {
 	var err error
 	switch {
 	case c.secret != "":
-		var secret collectors.Secret
-		if secret, err = c.options.Secrets.Secret(ctx, c.namespace, c.secret); err != nil {
-			return endpoint{}, err
-		}
-		if to.client, to.credentials, err = to.client.WithSecret(secret.Host, secret.Data); err != nil {
-			return endpoint{}, fmt.Errorf("Secret %s/%s: %w", c.namespace, c.secret, err)
-		}
+		to.client, to.credentials, err = collectors.Login(ctx, c.options.Secrets, to.client, c.namespace, c.secret)
 	case c.server != nil:
 		to.client, to.credentials, err = c.server.login()
 	}

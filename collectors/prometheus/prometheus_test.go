@@ -173,7 +173,7 @@ func TestSettings(t *testing.T) {
 		"no web URL":                             {settings: sample.Settings{"query": "up", "prometheus-server": "file://x/etc"}, key: "prometheus-server", err: `the scheme "file" is refused`},
 		"a password in the URL":                  {settings: sample.Settings{"query": "up", "prometheus-server": "http://u:hush@x"}, key: "prometheus-server", err: "a user name or password in a URL is refused"},
 		"a query in the URL":                     {settings: sample.Settings{"query": "up", "prometheus-server": "http://x?query=secret_total"}, label: "ns", key: "prometheus-server", err: `the URL must not set "query"`},
-		"no name of a Secret":                    {settings: sample.Settings{"query": "up", "secret": "../mail/prom"}, key: "secret", err: "is no Secret's name"},
+		"no name of a Secret":                    {settings: sample.Settings{"query": "up", "secret": "../mail/prom"}, key: "secret", err: "is not the name of a Secret"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
