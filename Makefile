@@ -64,6 +64,11 @@ lab-down: $(BIN)/lab ## End the lab that lab-up left running (NAME=demo: the dem
 bench: ## Benchmarks: the store at 100,000 series, the collection of 10,000 queries
 	go test -run '^$$' -bench . -benchmem ./adapter/... ./internal/... ./collectors/...
 
+.PHONY: performance
+performance: lab-build ## 10,000 HPAs, changes and reads on the lab; the figures go to docs/performance.md (about 6 minutes)
+	$(call compile,the load,-o $(BIN)/performance ./test/bench)
+	$(BIN)/performance -write docs/performance.md
+
 FUZZTIME ?= 30s
 .PHONY: fuzz
 fuzz: ## Fuzz each parser of foreign input for FUZZTIME (30s)

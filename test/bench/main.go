@@ -10,11 +10,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"path/filepath"
-	"runtime"
 	"slices"
-	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
@@ -35,6 +31,7 @@ type options struct {
 	direct     int
 	aggregated int
 	write      string
+	profiles   string
 }
 
 func main() {
@@ -42,11 +39,12 @@ func main() {
 	flag.IntVar(&o.hpas, "hpas", 10_000, "HPAs, each with a query of its own")
 	flag.DurationVar(&o.interval, "interval", 15*time.Second, "their interval")
 	flag.DurationVar(&o.latency, "latency", 5*time.Millisecond, "how long the source takes for each answer")
-	flag.DurationVar(&o.duration, "duration", time.Minute, "how long each load lasts")
+	flag.DurationVar(&o.duration, "duration", 45*time.Second, "how long each load lasts")
 	flag.IntVar(&o.changes, "changes", 10, "HPAs changed each second in the second load")
 	flag.IntVar(&o.direct, "direct", 1000, "reads a second, at Kubetide's own port")
 	flag.IntVar(&o.aggregated, "aggregated", 300, "reads a second, through the API server")
 	flag.StringVar(&o.write, "write", "", "the `file` that takes the figures, between its two markers")
+	flag.StringVar(&o.profiles, "profiles", "", "the `folder` for CPU and heap profiles of Kubetide, taken during each load")
 	flag.Parse()
 	lab.Enter(os.Stderr)
 	ctrl.SetLogger(logr.Discard())
@@ -71,7 +69,11 @@ func run(ctx context.Context, o options) error {
 		return err
 	}
 	defer cluster.Stop()
-	if err := e2e.Install(ctx, cluster, e2e.InstallOptions{Progress: os.Stderr}); err != nil {
+	install := e2e.InstallOptions{Progress: os.Stderr}
+	if o.profiles != "" {
+		install.Settings = "admin: {pprof: true}\n"
+	}
+	if err := e2e.Install(ctx, cluster, install); err != nil {
 		return err
 	}
 	source, err := startSource(o.latency)
@@ -87,49 +89,26 @@ func run(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
+	began := time.Now()
+	if err := w.warm(ctx, reads); err != nil {
+		return err
+	}
+	say("all metrics have a value %s after the last HPA was created", time.Since(began).Round(time.Millisecond))
 
-	var report report
-	if err := w.collection(ctx, &report, reads); err != nil {
-		return err
+	var figures report
+	for _, load := range []func(context.Context, *report, *reader) error{w.collection, w.churn, w.reads} {
+		if err := load(ctx, &figures, reads); err != nil {
+			state, _ := cluster.Kubectl(ctx, "-n", "kubetide-system", "get", "pods,events", "-o", "wide")
+			logs, _ := cluster.Kubectl(ctx, "-n", "kubetide-system", "logs", "deployment/kubetide", "--tail=60")
+			return fmt.Errorf("%w\n%s\n%s", err, state, logs)
+		}
 	}
-	if err := w.churn(ctx, &report, reads); err != nil {
-		return err
-	}
-	if err := w.reads(ctx, &report, reads); err != nil {
-		return err
-	}
-	text := report.String()
+	text := figures.String()
 	fmt.Print(text)
 	if o.write != "" {
 		return writeBetweenMarkers(o.write, text)
 	}
 	return nil
-}
-
-// report is a list of tables.
-type report struct{ text strings.Builder }
-
-func (r *report) table(title string, rows ...[2]string) {
-	fmt.Fprintf(&r.text, "### %s\n\n| | |\n|---|---|\n", title)
-	for _, row := range rows {
-		fmt.Fprintf(&r.text, "| %s | %s |\n", row[0], row[1])
-	}
-	r.text.WriteByte('\n')
-}
-
-func (r *report) String() string {
-	return fmt.Sprintf("Measured on %s, %d cores of %s, which the load generator, the source, the control plane and Kubetide shared.\n\n%s",
-		time.Now().UTC().Format(time.DateOnly), runtime.NumCPU(), processor(), r.text.String())
-}
-
-func processor() string {
-	info, _ := os.ReadFile("/proc/cpuinfo")
-	for line := range strings.Lines(string(info)) {
-		if name, ok := strings.CutPrefix(line, "model name"); ok {
-			return strings.TrimSpace(strings.TrimLeft(name, "\t :"))
-		}
-	}
-	return runtime.GOARCH
 }
 
 const beginMarker, endMarker = "<!-- begin: make performance -->\n", "<!-- end: make performance -->\n"
@@ -145,63 +124,6 @@ func writeBetweenMarkers(file, text string) error {
 		return fmt.Errorf("%s lacks the markers %q and %q", file, beginMarker, endMarker)
 	}
 	return os.WriteFile(file, slices.Concat(before, []byte(beginMarker+text+endMarker), after), 0o644)
-}
-
-// usage is what the processes took during a load.
-type usage struct {
-	cluster *lab.Lab
-	began   time.Time
-	before  map[string]time.Duration
-}
-
-func (w *workload) measure() (*usage, error) {
-	before, err := w.cluster.CPU()
-	return &usage{cluster: w.cluster, began: time.Now(), before: before}, err
-}
-
-// rows are the processor use by program, in percent of one core, and Kubetide's memory.
-func (u *usage) rows(ctx context.Context) ([][2]string, error) {
-	after, err := u.cluster.CPU()
-	if err != nil {
-		return nil, err
-	}
-	took := time.Since(u.began)
-	var rows [][2]string
-	for _, name := range []string{"kubetide", "kube-apiserver", "etcd", "kube-controller-manager", "bench"} {
-		rows = append(rows, [2]string{"processor, " + name, fmt.Sprintf("%.0f %% of a core", 100*(after[name]-u.before[name]).Seconds()/took.Seconds())})
-	}
-	memory, err := memoryOf(ctx, u.cluster)
-	if err != nil {
-		return nil, err
-	}
-	return append(rows, [2]string{"memory of kubetide", memory}), nil
-}
-
-func memoryOf(ctx context.Context, cluster *lab.Lab) (string, error) {
-	pod, err := kubetidePod(ctx, cluster)
-	if err != nil {
-		return "", err
-	}
-	pid, err := cluster.PodPID("kubetide-system", pod.Name)
-	if err != nil {
-		return "", err
-	}
-	status, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "status"))
-	if err != nil {
-		return "", err
-	}
-	var rss, peak string
-	for line := range strings.Lines(string(status)) {
-		name, value, _ := strings.Cut(strings.TrimSpace(line), ":")
-		kib, _ := strconv.Atoi(strings.TrimSuffix(strings.TrimSpace(value), " kB"))
-		switch name {
-		case "VmRSS":
-			rss = fmt.Sprintf("%d MiB", kib>>10)
-		case "VmHWM":
-			peak = fmt.Sprintf("%d MiB", kib>>10)
-		}
-	}
-	return fmt.Sprintf("%s resident, %s at its peak", rss, peak), nil
 }
 
 func kubetidePod(ctx context.Context, cluster *lab.Lab) (*podAddress, error) {

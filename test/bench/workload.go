@@ -59,7 +59,7 @@ func (w *workload) hpa(i int, tag string) *autoscalingv2.HorizontalPodAutoscaler
 	}
 }
 
-// create makes all objects and waits until every query has been asked once.
+// create makes all objects.
 func (w *workload) create(ctx context.Context) error {
 	began := time.Now()
 	say("creating %d HPAs in %d namespaces, and %d pods", w.hpas, namespaces, apps*podsPerApp)
@@ -174,15 +174,12 @@ func (w *workload) ages(ctx context.Context, reads *reader) (ages []time.Duratio
 
 // collection is the load of HPAs that do not change.
 func (w *workload) collection(ctx context.Context, r *report, reads *reader) error {
-	if err := w.warm(ctx, reads); err != nil {
-		return err
-	}
 	// One interval for the queries to spread out.
 	if err := pause(ctx, w.interval); err != nil {
 		return err
 	}
 	say("collecting for %s", w.duration)
-	return w.observe(ctx, r, reads, fmt.Sprintf("Collection: %d HPAs with a query each every %s, from a source that takes %s", w.hpas, w.interval, w.latency), nil)
+	return w.observe(ctx, r, reads, "collection", fmt.Sprintf("Collection: %d HPAs with a query each every %s, from a source that takes %s", w.hpas, w.interval, w.latency), nil)
 }
 
 // churn is the same load while HPAs change.
@@ -191,7 +188,7 @@ func (w *workload) churn(ctx context.Context, r *report, reads *reader) error {
 	var mu sync.Mutex
 	var took []time.Duration
 	lost := 0
-	return w.observe(ctx, r, reads, fmt.Sprintf("The same, with %d HPAs changed each second", w.changes), func(ctx context.Context) ([][2]string, error) {
+	return w.observe(ctx, r, reads, "churn", fmt.Sprintf("The same, with %d HPAs changed each second", w.changes), func(ctx context.Context) ([]row, error) {
 		var group errgroup.Group
 		tick := time.NewTicker(time.Second / time.Duration(w.changes))
 		defer tick.Stop()
@@ -200,10 +197,10 @@ func (w *workload) churn(ctx context.Context, r *report, reads *reader) error {
 			case <-ctx.Done():
 				err := group.Wait()
 				slices.Sort(took)
-				return [][2]string{
-					{"HPAs changed", fmt.Sprint(len(took) + lost)},
+				return []row{
+					{"HPAs changed", fmt.Sprintf("%.1f a second", float64(len(took)+lost)/w.duration.Seconds()), fmt.Sprintf("%d a second", w.changes)},
 					{"from the change to the first request with the new settings", percentiles(took)},
-					{"changes not seen within 10 s", fmt.Sprint(lost)},
+					{"changes not seen within 10 s", fmt.Sprint(lost), "0"},
 				}, err
 			case <-tick.C:
 				group.Go(func() error {
@@ -241,20 +238,21 @@ func (w *workload) change(ctx context.Context, i int, tag string) (seen bool, to
 }
 
 // observe runs the load beside the reading of ages, and reports both with what the processes took.
-func (w *workload) observe(ctx context.Context, r *report, reads *reader, title string, load func(context.Context) ([][2]string, error)) error {
-	use, err := w.measure()
+func (w *workload) observe(ctx context.Context, r *report, reads *reader, name, title string, load func(context.Context) ([]row, error)) error {
+	use, err := w.measure(ctx, name)
 	if err != nil {
 		return err
 	}
 	requests := w.source.requests.Load()
 	running, cancel := context.WithTimeout(ctx, w.duration)
 	defer cancel()
-	var more [][2]string
+	var more []row
 	var group errgroup.Group
 	if load != nil {
 		group.Go(func() (err error) { more, err = load(running); return err })
 	}
 	ages, failed := w.ages(running, reads)
+	asked := w.source.requests.Load() - requests
 	rows, err := use.rows(ctx)
 	if err != nil {
 		return err
@@ -262,10 +260,11 @@ func (w *workload) observe(ctx context.Context, r *report, reads *reader, title 
 	if err := group.Wait(); err != nil {
 		return err
 	}
-	r.table(title, slices.Concat([][2]string{
-		{"requests to the source", fmt.Sprintf("%.0f a second", float64(w.source.requests.Load()-requests)/w.duration.Seconds())},
-		{"age of a value when it is read", percentiles(ages)},
-		{"reads, of which failed", fmt.Sprintf("%d, %d", len(ages)+failed, failed)},
+	expected := float64(w.hpas+apps*podsPerApp) / w.interval.Seconds()
+	r.table(title, slices.Concat([]row{
+		{"requests to the source", fmt.Sprintf("%.0f a second", float64(asked)/w.duration.Seconds()), fmt.Sprintf("%.0f a second", expected)},
+		{"age of a value when it is read", percentiles(ages), fmt.Sprintf("p99 ≤ %s", w.interval+time.Second)},
+		{"values read, of which missing", fmt.Sprintf("%d, %d", len(ages)+failed, failed), "0 missing"},
 	}, more, rows)...)
 	return ctx.Err()
 }
@@ -277,15 +276,4 @@ func pause(ctx context.Context, d time.Duration) error {
 	case <-time.After(d):
 		return nil
 	}
-}
-
-// percentiles prints sorted times.
-func percentiles(sorted []time.Duration) string {
-	if len(sorted) == 0 {
-		return "none"
-	}
-	at := func(share float64) time.Duration {
-		return sorted[int(share*float64(len(sorted)-1))].Round(10 * time.Microsecond)
-	}
-	return fmt.Sprintf("p50 %s, p99 %s, max %s", at(0.5), at(0.99), at(1))
 }

@@ -1,0 +1,246 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/kubetide/kubetide/test/lab"
+)
+
+// report is a list of tables.
+type report struct{ text strings.Builder }
+
+// row is one line of a table: what, how much, and the goal if there is one.
+type row [3]string
+
+func (r *report) table(title string, rows ...row) {
+	fmt.Fprintf(&r.text, "### %s\n\n| | measured | goal |\n|---|---|---|\n", title)
+	for _, row := range rows {
+		fmt.Fprintf(&r.text, "| %s | %s | %s |\n", row[0], row[1], row[2])
+	}
+	r.text.WriteByte('\n')
+}
+
+func (r *report) String() string {
+	return fmt.Sprintf("Measured on %s, %d cores of %s, which the load generator, the source, the control plane and Kubetide shared.\n\n%s",
+		time.Now().UTC().Format(time.DateOnly), runtime.NumCPU(), processor(), strings.TrimSuffix(r.text.String(), "\n"))
+}
+
+func processor() string {
+	info, _ := os.ReadFile("/proc/cpuinfo")
+	for line := range strings.Lines(string(info)) {
+		if name, ok := strings.CutPrefix(line, "model name"); ok {
+			return strings.TrimSpace(strings.TrimLeft(name, "\t :"))
+		}
+	}
+	return runtime.GOARCH
+}
+
+// usage is what the processes took during a load.
+type usage struct {
+	cluster *lab.Lab
+	pod     *podAddress
+	pid     int
+	began   time.Time
+	before  counters
+	// profiled is closed when the profiles are written.
+	profiled chan struct{}
+}
+
+// counters are what grows: processor time by program and of the whole machine, how long Kubetide's threads could have run but
+// had no processor, and what it asked about callers.
+type counters struct {
+	programs map[string]time.Duration
+	machine  time.Duration
+	waited   time.Duration
+	asked    int
+}
+
+// measure begins to count, and takes profiles meanwhile if they are wanted.
+func (w *workload) measure(ctx context.Context, load string) (*usage, error) {
+	pod, err := kubetidePod(ctx, w.cluster)
+	if err != nil {
+		return nil, err
+	}
+	pid, err := w.cluster.PodPID("kubetide-system", pod.Name)
+	if err != nil {
+		return nil, err
+	}
+	u := &usage{cluster: w.cluster, pod: pod, pid: pid, profiled: make(chan struct{})}
+	if u.before, err = u.count(ctx); err != nil {
+		return nil, err
+	}
+	u.began = time.Now()
+	go func() {
+		defer close(u.profiled)
+		if w.profiles == "" {
+			return
+		}
+		for file, path := range map[string]string{"cpu": fmt.Sprintf("profile?seconds=%d", int(w.duration.Seconds())-2), "heap": "heap"} {
+			if err := u.profile(ctx, filepath.Join(w.profiles, load+"."+file), path); err != nil {
+				say("no profile: %v", err)
+			}
+		}
+	}()
+	return u, nil
+}
+
+func (u *usage) profile(ctx context.Context, file, path string) error {
+	profile, err := u.admin(ctx, "/debug/pprof/"+path)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(file, profile, 0o644)
+}
+
+// admin reads from Kubetide's admin port.
+func (u *usage) admin(ctx context.Context, path string) ([]byte, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+u.pod.IP+":8002"+path, nil)
+	if err != nil {
+		return nil, err
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return nil, err
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err == nil && response.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s: status %d", path, response.StatusCode)
+	}
+	return body, err
+}
+
+func (u *usage) count(ctx context.Context) (counters, error) {
+	programs, err := u.cluster.CPU()
+	if err != nil {
+		return counters{}, err
+	}
+	metrics, err := u.admin(ctx, "/metrics")
+	if err != nil {
+		return counters{}, err
+	}
+	asked := 0
+	for line := range strings.Lines(string(metrics)) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), " ")
+		name, _, _ = strings.Cut(name, "{")
+		if name == "apiserver_delegated_authn_request_total" || name == "apiserver_delegated_authz_request_total" {
+			n, _ := strconv.ParseFloat(value, 64)
+			asked += int(n)
+		}
+	}
+	machine, err := machineTime()
+	if err != nil {
+		return counters{}, err
+	}
+	waited, err := waitedTime(u.pid)
+	return counters{programs, machine, waited, asked}, err
+}
+
+// waitedTime is how long the process's threads have waited for a processor.
+func waitedTime(pid int) (waited time.Duration, err error) {
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
+	if err != nil {
+		return 0, err
+	}
+	for _, file := range threads {
+		text, err := os.ReadFile(file) // running, waiting, and slices
+		if fields := strings.Fields(string(text)); err == nil && len(fields) == 3 {
+			n, _ := strconv.ParseInt(fields[1], 10, 64)
+			waited += time.Duration(n)
+		}
+	}
+	return waited, nil
+}
+
+// machineTime is the time that the machine's cores worked: all but idle, waiting for disks, and stolen.
+func machineTime() (time.Duration, error) {
+	stat, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return 0, err
+	}
+	line, _, _ := strings.Cut(string(stat), "\n")
+	fields := strings.Fields(line) // cpu user nice system idle iowait irq softirq ...
+	if len(fields) < 8 {
+		return 0, fmt.Errorf("/proc/stat: unexpected line %q", line)
+	}
+	var ticks time.Duration
+	for _, i := range []int{1, 2, 3, 6, 7} {
+		n, err := strconv.ParseInt(fields[i], 10, 64)
+		if err != nil {
+			return 0, fmt.Errorf("/proc/stat: %w", err)
+		}
+		ticks += time.Duration(n)
+	}
+	return ticks * (time.Second / 100), nil
+}
+
+// rows are the processor use by program, in percent of one core, and Kubetide's memory.
+func (u *usage) rows(ctx context.Context) ([]row, error) {
+	after, err := u.count(ctx)
+	if err != nil {
+		return nil, err
+	}
+	took := time.Since(u.began)
+	share := func(d time.Duration) string { return fmt.Sprintf("%.0f %% of a core", 100*d.Seconds()/took.Seconds()) }
+	memory, err := memoryOf(u.pid)
+	if err != nil {
+		return nil, err
+	}
+	rows := []row{
+		{"processor, Kubetide", share(after.programs["kubetide"] - u.before.programs["kubetide"]), "≤ 100 % of a core"},
+		{"memory of Kubetide", memory, "≤ 512 MiB"},
+	}
+	others := after.machine - u.before.machine - (after.programs["kubetide"] - u.before.programs["kubetide"])
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	for _, part := range [][2]string{{"kube-apiserver", "kube-apiserver"}, {"etcd", "etcd"}, {filepath.Base(self), "the load generator and the source"}} {
+		used := after.programs[part[0]] - u.before.programs[part[0]]
+		others -= used
+		rows = append(rows, row{"processor, " + part[1], share(used)})
+	}
+	<-u.profiled
+	return append(rows,
+		row{"Kubetide had work but no processor", fmt.Sprintf("%.0f %% of the time, all its threads added up", 100*(after.waited-u.before.waited).Seconds()/took.Seconds())},
+		row{"processor, everything else on the machine", share(max(0, others))},
+		row{"questions to the API server about callers", fmt.Sprintf("%.1f a second", float64(after.asked-u.before.asked)/took.Seconds())}), nil
+}
+
+func memoryOf(pid int) (string, error) {
+	status, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "status"))
+	if err != nil {
+		return "", err
+	}
+	mib := map[string]int{}
+	for line := range strings.Lines(string(status)) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), ":")
+		kib, _ := strconv.Atoi(strings.TrimSuffix(strings.TrimSpace(value), " kB"))
+		mib[name] = kib >> 10
+	}
+	return fmt.Sprintf("%d MiB resident, %d MiB at its peak", mib["VmRSS"], mib["VmHWM"]), nil
+}
+
+// percentiles prints sorted times.
+func percentiles(sorted []time.Duration) string {
+	if len(sorted) == 0 {
+		return "none"
+	}
+	at := func(share float64) time.Duration {
+		d := sorted[int(share*float64(len(sorted)-1))]
+		if d > time.Second {
+			return d.Round(10 * time.Millisecond)
+		}
+		return d.Round(10 * time.Microsecond)
+	}
+	return fmt.Sprintf("p50 %s, p99 %s, max %s", at(0.5), at(0.99), at(1))
+}
