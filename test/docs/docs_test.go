@@ -181,18 +181,23 @@ func testsIn(t *testing.T, dir string) tests {
 	return out
 }
 
-func TestEachDefectHasATestThatExists(t *testing.T) {
-	named := regexp.MustCompile("`([a-z0-9/]+)\\.(Test[A-Za-z0-9]+)`((?: \"[^\"]+\")*)")
-	row := regexp.MustCompile(`"([^"]+)"`)
+var (
+	namedTest = regexp.MustCompile("`([a-z0-9/]+)\\.((?:Test|Fuzz)[A-Za-z0-9]+)`((?: \"[^\"]+\")*)")
+	quoted    = regexp.MustCompile(`"([^"]+)"`)
+)
+
+// testsAreThere checks the tests that a page's table names in the column: in each of its rows, which count the prefix up from 1.
+func testsAreThere(t *testing.T, name, prefix string, column, count int) {
+	t.Helper()
 	known := map[string]tests{}
-	all := rows(page(t, "defects.md"), "D")
+	all := rows(page(t, name), prefix)
 	for i, cells := range all {
-		if want := fmt.Sprint("D", i+1); cells[0] != want {
+		if want := fmt.Sprint(prefix, i+1); cells[0] != want {
 			t.Errorf("row %s stands where %s belongs", cells[0], want)
 		}
-		found := named.FindAllStringSubmatch(cells[3], -1)
-		if len(found) == 0 {
-			t.Errorf("%s has no test", cells[0])
+		found := namedTest.FindAllStringSubmatch(cells[column], -1)
+		if len(found) == 0 || len(found) != strings.Count(cells[column], ".Test")+strings.Count(cells[column], ".Fuzz") {
+			t.Errorf("%s has no test, or one that cannot be read: %s", cells[0], cells[column])
 		}
 		for _, f := range found {
 			dir, function := f[1], f[2]
@@ -204,14 +209,18 @@ func TestEachDefectHasATestThatExists(t *testing.T) {
 			if !in.functions[function] {
 				t.Errorf("%s: there is no test %s in %s", cells[0], function, dir)
 			}
-			for _, r := range row.FindAllStringSubmatch(f[3], -1) {
+			for _, r := range quoted.FindAllStringSubmatch(f[3], -1) {
 				if !in.literals[r[1]] {
 					t.Errorf("%s: the tests of %s have no row %q", cells[0], dir, r[1])
 				}
 			}
 		}
 	}
-	if len(all) != 39 {
-		t.Errorf("%d rows, want 39", len(all))
+	if len(all) != count {
+		t.Errorf("%d rows, want %d", len(all), count)
 	}
 }
+
+func TestEachDefectHasATestThatExists(t *testing.T) { testsAreThere(t, "defects.md", "D", 3, 39) }
+
+func TestEachThreatHasATestThatExists(t *testing.T) { testsAreThere(t, "security.md", "S", 3, 33) }
