@@ -1,6 +1,8 @@
 package main
 
 import (
+	"errors"
+	"net/netip"
 	"slices"
 	"testing"
 
@@ -12,6 +14,9 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes/fake"
 	"k8s.io/client-go/rest"
+	clienttesting "k8s.io/client-go/testing"
+
+	"github.com/kubetide/kubetide/internal/outbound"
 )
 
 func TestTheAPIServerIsKnownByAllItsAddresses(t *testing.T) {
@@ -30,7 +35,11 @@ func TestTheAPIServerIsKnownByAllItsAddresses(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Setenv("KUBERNETES_SERVICE_HOST", "198.51.100.2")
 			var got []string
-			for _, a := range apiServerAddresses(t.Context(), &rest.Config{Host: "https://198.51.100.1:6443"}, fake.NewClientset(tc.objects...), logr.Discard()) {
+			addresses, all := apiServerAddresses(t.Context(), &rest.Config{Host: "https://198.51.100.1:6443"}, fake.NewClientset(tc.objects...), logr.Discard())
+			if all != (len(tc.objects) == 2) {
+				t.Errorf("all of them: %t", all)
+			}
+			for _, a := range addresses {
 				got = append(got, a.Unmap().String())
 			}
 			slices.Sort(got)
@@ -38,5 +47,33 @@ func TestTheAPIServerIsKnownByAllItsAddresses(t *testing.T) {
 				t.Errorf("-want +got:\n%s", diff)
 			}
 		})
+	}
+}
+
+func TestTheAPIServersAddressesAreKeptWhileTheyCannotBeRead(t *testing.T) {
+	meta := metav1.ObjectMeta{Namespace: "default", Name: "kubernetes"}
+	slice := &discoveryv1.EndpointSlice{ObjectMeta: meta, Endpoints: []discoveryv1.Endpoint{{Addresses: []string{"192.0.2.10"}}}}
+	client := fake.NewClientset(&corev1.Service{ObjectMeta: meta}, slice)
+	fails := false
+	client.PrependReactor("get", "endpointslices", func(clienttesting.Action) (bool, runtime.Object, error) {
+		return fails, nil, errors.New("the API server is being restarted")
+	})
+	var set outbound.Addresses
+	policy := outbound.NewPolicy(nil, &set)
+	look := lookForAPIServer(t.Context(), &set, &rest.Config{Host: "https://198.51.100.1:6443"}, client, logr.Discard())
+	for _, fails = range []bool{false, true, true} {
+		look()
+		if policy(netip.MustParseAddrPort("192.0.2.10:6443")) == nil {
+			t.Errorf("an HPA may ask the API server's endpoint; it can be read: %t", !fails)
+		}
+	}
+	slice.Endpoints[0].Addresses[0] = "192.0.2.11"
+	if err := client.Tracker().Update(discoveryv1.SchemeGroupVersion.WithResource("endpointslices"), slice, "default"); err != nil {
+		t.Fatal(err)
+	}
+	fails = false
+	look()
+	if err := policy(netip.MustParseAddrPort("192.0.2.10:6443")); err != nil {
+		t.Errorf("an address that the API server had: %v", err)
 	}
 }
