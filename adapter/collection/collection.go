@@ -38,6 +38,10 @@ const (
 	// firstRetry is the time until a source that never had a value is asked again; it doubles each time. It is short because
 	// an HPA is often seen before its workload is.
 	firstRetry = 100 * time.Millisecond
+	// slowAfter is how long a collection has a place in the first pool. At a start, and when a source that many ask begins to
+	// hang, nobody could tell before which ones are slow. Then it has one of the places of those that hang, as far as there are.
+	slowAfter                         = time.Second
+	hangingLimit, hangingPerNamespace = 2048, 128
 	// minGap keeps a source's own instants and requests from outside from making a hot loop.
 	minGap = 100 * time.Millisecond
 	// heartbeat is how often the loop turns when nothing is due.
@@ -77,6 +81,8 @@ type Scheduler struct {
 	jobs    map[sample.Query]*job
 	due     dueHeap
 	pools   [2]*pool
+	hanging *pool         // nothing starts in it
+	fast    []run         // those that began in the first pool up to slowAfter ago, the oldest first; some have ended
 	cold    int           // jobs whose first collection has not ended
 	allWarm chan struct{} // closed when cold becomes 0
 }
@@ -94,12 +100,19 @@ type job struct {
 	cancel   context.CancelFunc
 
 	started  time.Time
-	warm     bool // its first collection has ended
-	worked   bool // it had a value once
-	spread   bool // its phase has been set
-	slow     bool // its last collection took more than half of its time
-	failures int  // in a row; before the first value, having none counts as one
-	noData   bool // the last failure was sample.ErrNoData
+	pool     *pool // that the running collection counts in; nil if none runs
+	warm     bool  // its first collection has ended
+	worked   bool  // it had a value once
+	spread   bool  // its phase has been set
+	slow     bool  // its last collection took more than half of its time
+	failures int   // in a row; before the first value, having none counts as one
+	noData   bool  // the last failure was sample.ErrNoData
+}
+
+// run is one collection.
+type run struct {
+	job     *job
+	started time.Time
 }
 
 // New returns a Scheduler that does nothing until Run.
@@ -114,7 +127,7 @@ func New(o Options) *Scheduler {
 		o.Random = rand.Float64
 	}
 	s := &Scheduler{Options: o, wake: make(chan struct{}, 1), jobs: map[sample.Query]*job{}, allWarm: make(chan struct{}),
-		pools: [2]*pool{newPool(fastLimit, fastPerNamespace), newPool(slowLimit, slowPerNamespace)}}
+		pools: [2]*pool{newPool(fastLimit, fastPerNamespace), newPool(slowLimit, slowPerNamespace)}, hanging: newPool(hangingLimit, hangingPerNamespace)}
 	s.metrics = newMetrics(o.Registerer)
 	return s
 }
@@ -240,8 +253,12 @@ func (s *Scheduler) Run(ctx context.Context) {
 			j.busy = true
 			s.pool(j).enqueue(j)
 		}
+		s.moveHanging(now)
 		s.start()
 		wait := heartbeat
+		if len(s.fast) > 0 {
+			wait = min(wait, s.fast[0].started.Add(slowAfter).Sub(now))
+		}
 		if len(s.due) > 0 {
 			wait = min(wait, s.due[0].at.Sub(now))
 		}
@@ -272,19 +289,40 @@ func (s *Scheduler) start() {
 	for _, p := range s.pools {
 		for j := p.next(); j != nil; j = p.next() {
 			ctx, cancel := context.WithTimeout(s.ctx, min(s.Deadline, j.query.Interval))
-			j.cancel, j.started = cancel, s.Clock.Now()
+			j.cancel, j.started, j.pool = cancel, s.Clock.Now(), p
+			if p == s.pools[0] {
+				s.fast = append(s.fast, run{j, j.started})
+			}
 			started, running := j.started, s.metrics.running.WithLabelValues(j.query.Collector)
 			running.Inc()
 			s.running.Go(func() {
 				defer running.Dec()
 				defer cancel()
-				s.collect(ctx, p, j, started)
+				s.collect(ctx, j, started)
 			})
 		}
 	}
 }
 
-func (s *Scheduler) collect(ctx context.Context, p *pool, j *job, started time.Time) {
+// moveHanging takes the collections that have been running for slowAfter out of the first pool. s.mu is held.
+func (s *Scheduler) moveHanging(now time.Time) {
+	for len(s.fast) > 0 {
+		r := s.fast[0]
+		if r.job.pool == s.pools[0] && r.job.started.Equal(r.started) { // it is still running
+			if now.Sub(r.started) < slowAfter {
+				return
+			}
+			if s.hanging.adopt(r.job) {
+				s.pools[0].done(r.job)
+				r.job.pool = s.hanging
+			}
+		}
+		s.fast[0] = run{}
+		s.fast = s.fast[1:]
+	}
+}
+
+func (s *Scheduler) collect(ctx context.Context, j *job, started time.Time) {
 	points, err := s.ask(ctx, j)
 	took := s.Clock.Since(started)
 	late := err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded)
@@ -292,7 +330,7 @@ func (s *Scheduler) collect(ctx context.Context, p *pool, j *job, started time.T
 		err = fmt.Errorf("no answer within %s: %w", min(s.Deadline, j.query.Interval), err)
 	}
 	if errors.Is(ctx.Err(), context.Canceled) {
-		s.finish(p, j, started, took, nil, false)
+		s.finish(j, started, took, nil, false)
 		return
 	}
 	reported := err
@@ -306,7 +344,7 @@ func (s *Scheduler) collect(ctx context.Context, p *pool, j *job, started time.T
 	if len(points) > 0 && (j.query.Kind == sample.Pods || j.query.Kind == sample.Resource) {
 		err = nil // some pods answered; the source works
 	}
-	s.finish(p, j, started, took, err, true)
+	s.finish(j, started, took, err, true)
 }
 
 // ask keeps a panic in one collector from stopping the others.
@@ -331,12 +369,12 @@ func (e *panicError) Error() string {
 }
 
 // finish notes the outcome and sets the next instant.
-func (s *Scheduler) finish(p *pool, j *job, started time.Time, took time.Duration, err error, counts bool) {
+func (s *Scheduler) finish(j *job, started time.Time, took time.Duration, err error, counts bool) {
 	change := s.nextChange(j, started)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	p.done(j)
-	j.busy, j.cancel = false, nil
+	j.pool.done(j)
+	j.busy, j.cancel, j.pool = false, nil, nil
 	if counts {
 		s.warmed(j)
 		j.noData = errors.Is(err, sample.ErrNoData)

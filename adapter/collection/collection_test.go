@@ -332,6 +332,52 @@ func TestHangingSourcesDoNotHoldUpOthers(t *testing.T) {
 	}
 }
 
+// Nobody knows at a start which sources hang.
+func TestManyNamespacesThatHangAtFirstDoNotHoldUpOthers(t *testing.T) {
+	var hanging atomic.Int64
+	b := newBench(t, &source{collect: func(ctx context.Context, q sample.Query) ([]sample.Point, error) {
+		if q.Namespace == "shop" {
+			return value(ctx, q)
+		}
+		hanging.Add(1)
+		defer hanging.Add(-1)
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}}, nil)
+	const all = hangingLimit + fastLimit
+	for i := range 2 * all {
+		q := query(fmt.Sprint(i), time.Minute)
+		q.Namespace = fmt.Sprint("slow-", i%(2*hangingLimit/hangingPerNamespace))
+		b.want(q)
+	}
+	until(t, "the pool to be full", func() bool { return hanging.Load() == fastLimit })
+	b.want(query("mine", time.Minute))
+	for n := int64(fastLimit); n < all; {
+		b.clock.Step(slowAfter)
+		n += fastLimit
+		until(t, "those that hang to make room for the next", func() bool { return hanging.Load() == n })
+	}
+	until(t, "the neighbor to be collected", func() bool { return b.count() == 1 })
+	b.clock.Step(slowAfter)
+	until(t, "the loop to turn", func() bool { return b.beat.Load().Equal(b.clock.Now()) })
+	if n := hanging.Load(); n > all {
+		t.Errorf("%d collections hang at once", n)
+	}
+}
+
+func TestOneNamespaceThatHangsTakesItsShareOnly(t *testing.T) {
+	hanging := newPool(hangingLimit, hangingPerNamespace)
+	in := func(namespace string) *job { return &job{query: sample.Query{Namespace: namespace}} }
+	for range hangingPerNamespace {
+		if !hanging.adopt(in("greedy")) {
+			t.Fatal("there is no room for its share")
+		}
+	}
+	if hanging.adopt(in("greedy")) || !hanging.adopt(in("modest")) {
+		t.Error("it takes more than its share")
+	}
+}
+
 func expired(t *testing.T) context.Context {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

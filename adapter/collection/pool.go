@@ -19,12 +19,31 @@ func newPool(limit, perNamespace int) *pool {
 	return &pool{limit: limit, perNamespace: perNamespace, lanes: map[string]*lane{}}
 }
 
-func (p *pool) enqueue(j *job) {
-	l := p.lanes[j.query.Namespace]
+func (p *pool) lane(namespace string) *lane {
+	l := p.lanes[namespace]
 	if l == nil {
-		l = &lane{namespace: j.query.Namespace}
-		p.lanes[j.query.Namespace] = l
+		l = &lane{namespace: namespace}
+		p.lanes[namespace] = l
 	}
+	return l
+}
+
+// adopt counts in a job that runs already, if there is room.
+func (p *pool) adopt(j *job) bool {
+	if p.running >= p.limit {
+		return false
+	}
+	l := p.lane(j.query.Namespace)
+	if l.running >= p.perNamespace {
+		return false
+	}
+	l.running++
+	p.running++
+	return true
+}
+
+func (p *pool) enqueue(j *job) {
+	l := p.lane(j.query.Namespace)
 	l.waiting = append(l.waiting, j)
 	p.offer(l)
 }
