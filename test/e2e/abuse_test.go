@@ -465,8 +465,8 @@ stringData: {token: hush}
 	t.Logf("memory while they go on: %v", after)
 	began = time.Now()
 	createHPAs(t, ns, documents)
-	t.Logf("%d hostile documents were told within %v; memory: %v", len(documents), time.Since(began).Round(time.Second),
-		memoryUntil(t, 4*time.Minute, 2, allAreTold(t, ns, documents)))
+	read := memoryUntil(t, 4*time.Minute, 2, allAreTold(t, ns, documents))
+	t.Logf("%d hostile documents were told within %v; memory: %v", len(documents), time.Since(began).Round(time.Second), read)
 	const most = 8 << 20
 	if grown := after.live - before.live; grown > most {
 		t.Errorf("abuse takes %.0f bytes, more than %d", grown, most)
@@ -757,7 +757,7 @@ func TestTwentyBrokenHPAsOfAThousandDisturbNobody(t *testing.T) {
 	oldest, err := allHaveValues()
 	must(t, err)
 	t.Logf("the oldest of %d values was taken %v before it was read, at an interval of %v", len(ours)*perNamespace, checked.Sub(oldest).Round(100*time.Millisecond), interval)
-	if age := checked.Sub(oldest); age > interval+2*time.Second {
+	if age := checked.Sub(oldest); age > interval*3/2 {
 		t.Errorf("the oldest value is %v old", age)
 	}
 	for i, ns := range ours {
