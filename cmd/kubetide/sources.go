@@ -50,7 +50,7 @@ func registerSources(a *adapter.Adapter, c *config.Config, clients clients, podM
 	if c.Prometheus.ConfineQueries {
 		confine = c.Prometheus.NamespaceLabel
 	}
-	queries, err := promsource.New(promsource.Options{Servers: servers, Tenant: clients.tenant, Secrets: a.Secrets(), NamespaceLabel: confine, Clock: now})
+	queries, err := promsource.New(promsource.Config{Servers: servers, Tenant: clients.tenant, Secrets: a.Secrets(), NamespaceLabel: confine, Clock: now})
 	if err != nil {
 		return err
 	}
@@ -76,7 +76,7 @@ func registerSources(a *adapter.Adapter, c *config.Config, clients clients, podM
 		}
 		registry.Register(sample.External, queues, sqs.Name)
 	}
-	flux, err := influxdb.New(influxdb.Options{
+	flux, err := influxdb.New(influxdb.Config{
 		Address: c.Sources.InfluxDBAddress, Org: c.Sources.InfluxDBOrg,
 		Token:    bearer.Token{Text: c.Sources.InfluxDBToken, File: c.Sources.InfluxDBTokenFile},
 		Operator: clients.operator, Tenant: clients.tenant, Secrets: a.Secrets(),
@@ -86,7 +86,7 @@ func registerSources(a *adapter.Adapter, c *config.Config, clients clients, podM
 	}
 	registry.Register(sample.External, flux, influxdb.Name, influxdb.LegacyName)
 	if c.Sources.ZMONEndpoint != "" {
-		checks, err := zmon.New(zmon.Options{
+		checks, err := zmon.New(zmon.Config{
 			Endpoint: c.Sources.ZMONEndpoint, Token: bearer.Named(c.Sources.Token, c.Sources.CredentialsDir, c.Sources.ZMONTokenName),
 			Client: clients.operator, Clock: now,
 		})
@@ -96,7 +96,7 @@ func registerSources(a *adapter.Adapter, c *config.Config, clients clients, podM
 		registry.Register(sample.External, checks, zmon.Name, zmon.LegacyName)
 	}
 	if c.Sources.NakadiEndpoint != "" {
-		events, err := nakadi.New(nakadi.Options{
+		events, err := nakadi.New(nakadi.Config{
 			Endpoint: c.Sources.NakadiEndpoint, Token: bearer.Named(c.Sources.Token, c.Sources.CredentialsDir, c.Sources.NakadiTokenName),
 			Client: clients.operator, Clock: now,
 		})

@@ -39,8 +39,8 @@ const (
 	maxToken   = 4096
 )
 
-// Options are what a Source needs.
-type Options struct {
+// Config is what a Source needs.
+type Config struct {
 	// Address is the URL of the operator's server; empty if there is none.
 	Address string
 	// Org is the name or ID of the organization where an asker names none.
@@ -55,12 +55,12 @@ type Options struct {
 
 // Source serves External metrics.
 type Source struct {
-	options Options
+	options Config
 	address *url.URL // nil without one
 }
 
 // New returns the source. It asks nobody.
-func New(o Options) (*Source, error) {
+func New(o Config) (*Source, error) {
 	s := &Source{options: o}
 	if o.Address != "" {
 		var err error
@@ -202,7 +202,7 @@ type dialect struct {
 }
 
 type collector struct {
-	options   *Options
+	options   *Config
 	namespace string
 	address   *url.URL
 	foreign   bool // the asker chose the address

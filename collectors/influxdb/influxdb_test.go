@@ -65,7 +65,7 @@ func client(t *testing.T) *outbound.Client {
 	return c
 }
 
-func source(t *testing.T, o Options) *Source {
+func source(t *testing.T, o Config) *Source {
 	t.Helper()
 	if o.Operator == nil {
 		o.Operator = client(t)
@@ -105,9 +105,9 @@ func TestParse(t *testing.T) {
 		}
 		return all
 	}
-	own := Options{Address: "http://influxdb:8086", Secrets: secrets{}}
+	own := Config{Address: "http://influxdb:8086", Secrets: secrets{}}
 	for name, c := range map[string]struct {
-		options  Options
+		options  Config
 		settings sample.Settings
 		want     sample.Settings
 		err      string
@@ -118,11 +118,11 @@ func TestParse(t *testing.T) {
 		"everything":                  {own, with(sample.Settings{"address": "https://other:8086/influx", "org": "o", "secret": "s"}), with(sample.Settings{"address": "https://other:8086/influx", "org": "o", "secret": "s"}), ""},
 		"a token":                     {own, with(sample.Settings{"token": "t"}), with(sample.Settings{"token": "t"}), ""},
 		"the operator's address":      {own, with(sample.Settings{"address": "http://influxdb:8086"}), with(nil), ""},
-		"an address alone":            {Options{}, with(sample.Settings{"address": "http://other:8086"}), with(sample.Settings{"address": "http://other:8086"}), ""},
+		"an address alone":            {Config{}, with(sample.Settings{"address": "http://other:8086"}), with(sample.Settings{"address": "http://other:8086"}), ""},
 		"no query":                    {own, sample.Settings{}, nil, `key "query": is missing`},
 		"a name without a query":      {own, sample.Settings{"query-name": "depth"}, nil, `key "depth": is missing, and query-name says that it holds the query`},
 		"a query too long":            {own, sample.Settings{"query": strings.Repeat("x", maxQuery+1)}, nil, `key "query": the query has 10241 bytes, more than 10240`},
-		"no address at all":           {Options{}, with(nil), nil, `key "address": is missing, and Kubetide has no InfluxDB of its own (--influxdb-address)`},
+		"no address at all":           {Config{}, with(nil), nil, `key "address": is missing, and Kubetide has no InfluxDB of its own (--influxdb-address)`},
 		"an address without a host":   {own, with(sample.Settings{"address": "influxdb"}), nil, `key "address": it is no URL`},
 		"an address with a query":     {own, with(sample.Settings{"address": "http://x/?org=a"}), nil, `key "address": it is no URL`},
 		"an address too long":         {own, with(sample.Settings{"address": "http://" + strings.Repeat("x", maxAddress)}), nil, `key "address": the URL is longer than 2048 bytes`},
@@ -130,7 +130,7 @@ func TestParse(t *testing.T) {
 		"a password in the address":   {own, with(sample.Settings{"address": "http://a:b@x"}), nil, `key "address": a user name or password in a URL is refused`},
 		"a Secret and a token":        {own, with(sample.Settings{"secret": "s", "token": "t"}), nil, `key "token": it cannot be used together with secret`},
 		"a Secret of a bad name":      {own, with(sample.Settings{"secret": "../s"}), nil, `key "secret": "../s" is not the name of a Secret`},
-		"a Secret where none is read": {Options{Address: "http://x"}, with(sample.Settings{"secret": "s"}), nil, `key "secret": Kubetide reads no Secrets here`},
+		"a Secret where none is read": {Config{Address: "http://x"}, with(sample.Settings{"secret": "s"}), nil, `key "secret": Kubetide reads no Secrets here`},
 		"a token with a line end":     {own, with(sample.Settings{"token": "a\r\nX: y"}), nil, `key "token": it is not one word`},
 		"an organization too long":    {own, with(sample.Settings{"org": strings.Repeat("x", maxOrg+1)}), nil, `key "org": it is longer than 256 bytes`},
 	} {
@@ -163,11 +163,11 @@ func TestParse(t *testing.T) {
 	if diff := cmp.Diff([]string{"depth"}, (&Source{}).FreeKeys(sample.Settings{"query-name": "depth"})); diff != "" {
 		t.Error(diff)
 	}
-	if _, err := New(Options{Address: "http://a:b@x", Operator: client(t)}); err == nil || !strings.Contains(err.Error(), "influxdb: the address: ") {
+	if _, err := New(Config{Address: "http://a:b@x", Operator: client(t)}); err == nil || !strings.Contains(err.Error(), "influxdb: the address: ") {
 		t.Errorf("an operator's address with a password: %v", err)
 	}
 	for _, settings := range []string{"{", `{"query":"x"}`, `{"query":"x","address":"x"}`} {
-		if _, err := source(t, Options{}).Open(sample.Query{Settings: settings}); err == nil {
+		if _, err := source(t, Config{}).Open(sample.Query{Settings: settings}); err == nil {
 			t.Errorf("the settings %s are opened", settings)
 		}
 	}
@@ -222,7 +222,7 @@ func TestResults(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := serve(t, map[string]string{flux: c.answer})
-			points, err := collect(t, source(t, Options{Address: d.URL}), sample.Settings{"query": flux})
+			points, err := collect(t, source(t, Config{Address: d.URL}), sample.Settings{"query": flux})
 			if c.err != "" {
 				if err == nil || !strings.Contains(err.Error(), c.err) || !strings.HasPrefix(err.Error(), "influxdb 127.0.0.1:") ||
 					errors.Is(err, sample.ErrNoData) != c.noData || collectors.IsWarning(err) || len(points) > 0 {
@@ -252,7 +252,7 @@ func (s secrets) Secret(_ context.Context, namespace, name string) (collectors.S
 func TestWhoIsAskedForWhatWithWhichToken(t *testing.T) {
 	own, other := serve(t, map[string]string{flux: one}), serve(t, map[string]string{flux: one})
 	host := func(d *database) string { return strings.TrimPrefix(d.URL, "http://") }
-	options := Options{
+	options := Config{
 		Address: own.URL, Org: "operators", Token: bearer.Token{Text: "operators-token"},
 		Secrets: secrets{
 			"shop/own":   {Host: host(own), Data: map[string][]byte{"token": []byte("shops-own\n")}},
@@ -333,9 +333,9 @@ func TestRefusals(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			d := serve(t, map[string]string{flux: c.body})
 			d.status = c.status
-			o, settings := Options{Address: d.URL}, sample.Settings{"query": flux}
+			o, settings := Config{Address: d.URL}, sample.Settings{"query": flux}
 			if c.foreign {
-				o, settings = Options{}, sample.Settings{"query": flux, "address": d.URL}
+				o, settings = Config{}, sample.Settings{"query": flux, "address": d.URL}
 			}
 			_, err := collect(t, source(t, o), settings)
 			if err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "secret") || c.foreign && !strings.HasSuffix(err.Error(), c.want) {
@@ -349,7 +349,7 @@ func TestATenantsAddressObeysThePolicy(t *testing.T) {
 	d := serve(t, map[string]string{flux: one})
 	strict := outbound.New(outbound.Options{})
 	t.Cleanup(strict.Close)
-	s := source(t, Options{Tenant: strict})
+	s := source(t, Config{Tenant: strict})
 	if _, err := s.Parse(ask(sample.Settings{"query": flux, "address": d.URL})); err == nil || !strings.Contains(err.Error(), "is refused") {
 		t.Errorf("got %v", err)
 	}

@@ -36,8 +36,8 @@ const (
 	maxText       = 256
 )
 
-// Options are what a Source needs.
-type Options struct {
+// Config is what a Source needs.
+type Config struct {
 	// Endpoint is the URL of Nakadi.
 	Endpoint string
 	Token    bearer.Token
@@ -49,12 +49,12 @@ type Options struct {
 
 // Source serves External metrics.
 type Source struct {
-	options  Options
+	options  Config
 	endpoint *url.URL
 }
 
 // New returns the source. It asks nobody.
-func New(o Options) (*Source, error) {
+func New(o Config) (*Source, error) {
 	u, err := url.Parse(o.Endpoint)
 	if err == nil {
 		err = o.Client.Check(u)

@@ -90,7 +90,7 @@ func open(t *testing.T, endpoint string, clock *clocktesting.FakeClock, settings
 	t.Helper()
 	client := outbound.New(outbound.Options{Policy: func(netip.AddrPort) error { return nil }})
 	t.Cleanup(client.Close)
-	s, err := New(Options{Endpoint: endpoint, Token: bearer.Token{Text: "t"}, Client: client, Clock: clock})
+	s, err := New(Config{Endpoint: endpoint, Token: bearer.Token{Text: "t"}, Client: client, Clock: clock})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -164,7 +164,7 @@ func TestParse(t *testing.T) {
 	if _, err := (&Source{}).Parse(collectors.Request{Kind: sample.Pods, Settings: id}); err == nil {
 		t.Error("a Pods metric is accepted")
 	}
-	if _, err := New(Options{Endpoint: "nakadi", Client: outbound.New(outbound.Options{})}); err == nil || !strings.HasPrefix(err.Error(), "nakadi: the endpoint: ") {
+	if _, err := New(Config{Endpoint: "nakadi", Client: outbound.New(outbound.Options{})}); err == nil || !strings.HasPrefix(err.Error(), "nakadi: the endpoint: ") {
 		t.Errorf("an endpoint that is no URL: %v", err)
 	}
 }

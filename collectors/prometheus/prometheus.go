@@ -35,8 +35,8 @@ const (
 	keySecret    = "secret"
 )
 
-// Options are what a Source needs.
-type Options struct {
+// Config is what a Source needs.
+type Config struct {
 	Servers *Servers
 	// Tenant is the client for addresses that askers choose.
 	Tenant *outbound.Client
@@ -48,10 +48,10 @@ type Options struct {
 }
 
 // Source serves External and Object metrics.
-type Source struct{ options Options }
+type Source struct{ options Config }
 
 // New returns the source.
-func New(o Options) (*Source, error) {
+func New(o Config) (*Source, error) {
 	if l := o.NamespaceLabel; l != "" && (l == model.MetricNameLabel || !model.UTF8Validation.IsValidLabelName(l)) {
 		return nil, fmt.Errorf("prometheus: %.100q is no label that can hold a namespace", l)
 	}
@@ -187,7 +187,7 @@ func (s *Source) Open(q sample.Query) (collectors.Collector, error) {
 }
 
 type collector struct {
-	options   *Options
+	options   *Config
 	namespace string
 	query     string
 	secret    string

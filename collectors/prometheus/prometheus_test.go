@@ -110,7 +110,7 @@ func newBench(t *testing.T, label string, servers ...Server) *bench {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if b.Source, err = New(Options{Servers: known, Tenant: tenant, Secrets: b.secrets, NamespaceLabel: label, Clock: b.clock}); err != nil {
+	if b.Source, err = New(Config{Servers: known, Tenant: tenant, Secrets: b.secrets, NamespaceLabel: label, Clock: b.clock}); err != nil {
 		t.Fatal(err)
 	}
 	return b
@@ -623,7 +623,7 @@ func TestWrongServersAndLabelsAreRefused(t *testing.T) {
 		}
 	}
 	for _, label := range []string{"__name__", "\xff"} {
-		if _, err := New(Options{NamespaceLabel: label}); err == nil {
+		if _, err := New(Config{NamespaceLabel: label}); err == nil {
 			t.Errorf("the label %q is no error", label)
 		}
 	}

@@ -56,7 +56,7 @@ func source(t *testing.T, endpoint string, token bearer.Token) *Source {
 	t.Helper()
 	client := outbound.New(outbound.Options{Policy: func(netip.AddrPort) error { return nil }})
 	t.Cleanup(client.Close)
-	s, err := New(Options{Endpoint: endpoint, Token: token, Client: client, Clock: clocktesting.NewFakePassiveClock(now)})
+	s, err := New(Config{Endpoint: endpoint, Token: token, Client: client, Clock: clocktesting.NewFakePassiveClock(now)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -139,7 +139,7 @@ func TestParse(t *testing.T) {
 	if _, err := (&Source{}).Parse(collectors.Request{Kind: sample.Object, Settings: with(nil)}); err == nil {
 		t.Error("an Object metric is accepted")
 	}
-	if _, err := New(Options{Endpoint: "kairosdb", Client: outbound.New(outbound.Options{})}); err == nil || !strings.HasPrefix(err.Error(), "zmon: the endpoint: ") {
+	if _, err := New(Config{Endpoint: "kairosdb", Client: outbound.New(outbound.Options{})}); err == nil || !strings.HasPrefix(err.Error(), "zmon: the endpoint: ") {
 		t.Errorf("an endpoint that is no URL: %v", err)
 	}
 }
