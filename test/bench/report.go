@@ -60,6 +60,7 @@ type usage struct {
 type counters struct {
 	programs map[string]time.Duration
 	machine  time.Duration
+	stolen   time.Duration
 	waited   time.Duration
 	asked    int
 }
@@ -137,12 +138,12 @@ func (u *usage) count(ctx context.Context) (counters, error) {
 			asked += int(n)
 		}
 	}
-	machine, err := machineTime()
+	machine, stolen, err := machineTime()
 	if err != nil {
 		return counters{}, err
 	}
 	waited, err := waitedTime(u.pid)
-	return counters{programs, machine, waited, asked}, err
+	return counters{programs, machine, stolen, waited, asked}, err
 }
 
 // waitedTime is how long the process's threads have waited for a processor.
@@ -161,26 +162,30 @@ func waitedTime(pid int) (waited time.Duration, err error) {
 	return waited, nil
 }
 
-// machineTime is the time that the machine's cores worked: all but idle, waiting for disks, and stolen.
-func machineTime() (time.Duration, error) {
+// machineTime is the time that the machine's cores worked, all but idle and waiting for disks, and the time that they had work
+// but its host gave them to others.
+func machineTime() (worked, stolen time.Duration, err error) {
 	stat, err := os.ReadFile("/proc/stat")
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	line, _, _ := strings.Cut(string(stat), "\n")
-	fields := strings.Fields(line) // cpu user nice system idle iowait irq softirq ...
-	if len(fields) < 8 {
-		return 0, fmt.Errorf("/proc/stat: unexpected line %q", line)
+	fields := strings.Fields(line) // cpu user nice system idle iowait irq softirq steal ...
+	if len(fields) < 9 {
+		return 0, 0, fmt.Errorf("/proc/stat: unexpected line %q", line)
 	}
-	var ticks time.Duration
-	for _, i := range []int{1, 2, 3, 6, 7} {
+	for _, i := range []int{1, 2, 3, 6, 7, 8} {
 		n, err := strconv.ParseInt(fields[i], 10, 64)
 		if err != nil {
-			return 0, fmt.Errorf("/proc/stat: %w", err)
+			return 0, 0, fmt.Errorf("/proc/stat: %w", err)
 		}
-		ticks += time.Duration(n)
+		if took := time.Duration(n) * (time.Second / 100); i == 8 {
+			stolen = took
+		} else {
+			worked += took
+		}
 	}
-	return ticks * (time.Second / 100), nil
+	return worked, stolen, nil
 }
 
 // rows are the processor use by program, in percent of one core, and Kubetide's memory.
@@ -213,6 +218,7 @@ func (u *usage) rows(ctx context.Context) ([]row, error) {
 	return append(rows,
 		row{"Kubetide had work but no processor", fmt.Sprintf("%.0f %% of the time, all its threads added up", 100*(after.waited-u.before.waited).Seconds()/took.Seconds())},
 		row{"processor, everything else on the machine", share(max(0, others))},
+		row{"processors that the machine's host withheld", share(after.stolen - u.before.stolen)},
 		row{"questions to the API server about callers", fmt.Sprintf("%.1f a second", float64(after.asked-u.before.asked)/took.Seconds())}), nil
 }
 
