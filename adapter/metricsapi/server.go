@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"time"
 
 	apidiscoveryv2 "k8s.io/api/apidiscovery/v2"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -58,6 +59,10 @@ type Server struct {
 
 var registerFreshness = sync.OnceValue(func() error { return metrics.RegisterMetrics(legacyregistry.Register) })
 
+// remembered is how long the API server's yes to a caller counts. All requests of a caller wait while it is asked again, so it
+// is longer than the library's 10 s; kube-apiserver itself remembers such answers for 2 and 5 minutes.
+const remembered = time.Minute
+
 // NewServer opens the port and asks the API server how callers are to be authenticated. Nothing is served before Run.
 func NewServer(o ServerOptions) (*Server, error) {
 	config, err := o.config()
@@ -66,11 +71,13 @@ func NewServer(o ServerOptions) (*Server, error) {
 	}
 	authentication := genericoptions.NewDelegatingAuthenticationOptions()
 	authentication.RemoteKubeConfigFile = o.Kubeconfig
+	authentication.CacheTTL = remembered
 	if err := authentication.ApplyTo(&config.Authentication, config.SecureServing, config.OpenAPIConfig); err != nil {
 		return nil, fmt.Errorf("metrics APIs: delegated authentication: %w", err)
 	}
 	authorization := genericoptions.NewDelegatingAuthorizationOptions()
 	authorization.RemoteKubeConfigFile = o.Kubeconfig
+	authorization.AllowCacheTTL = remembered
 	if err := authorization.ApplyTo(&config.Authorization); err != nil {
 		return nil, fmt.Errorf("metrics APIs: delegated authorization: %w", err)
 	}

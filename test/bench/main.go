@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -32,6 +33,7 @@ type options struct {
 	aggregated int
 	write      string
 	profiles   string
+	env        string
 }
 
 func main() {
@@ -45,6 +47,7 @@ func main() {
 	flag.IntVar(&o.aggregated, "aggregated", 300, "reads a second, through the API server")
 	flag.StringVar(&o.write, "write", "", "the `file` that takes the figures, between its two markers")
 	flag.StringVar(&o.profiles, "profiles", "", "the `folder` for CPU and heap profiles of Kubetide, taken during each load")
+	flag.StringVar(&o.env, "env", "", "a variable for Kubetide's environment, `NAME=VALUE`, to try what it changes")
 	flag.Parse()
 	lab.Enter(os.Stderr)
 	ctrl.SetLogger(logr.Discard())
@@ -72,6 +75,9 @@ func run(ctx context.Context, o options) error {
 	install := e2e.InstallOptions{Progress: os.Stderr}
 	if o.profiles != "" {
 		install.Settings = "admin: {pprof: true}\n"
+	}
+	if name, value, ok := strings.Cut(o.env, "="); ok {
+		install.Env = map[string]string{name: value}
 	}
 	if err := e2e.Install(ctx, cluster, install); err != nil {
 		return err

@@ -62,7 +62,8 @@ type counters struct {
 	machine  time.Duration
 	stolen   time.Duration
 	waited   time.Duration
-	asked    int
+	asked    float64       // questions about callers
+	answered time.Duration // how long they took
 }
 
 // measure begins to count, and takes profiles meanwhile if they are wanted.
@@ -129,13 +130,16 @@ func (u *usage) count(ctx context.Context) (counters, error) {
 	if err != nil {
 		return counters{}, err
 	}
-	asked := 0
+	asked, seconds := 0.0, 0.0
 	for line := range strings.Lines(string(metrics)) {
 		name, value, _ := strings.Cut(strings.TrimSpace(line), " ")
 		name, _, _ = strings.Cut(name, "{")
-		if name == "apiserver_delegated_authn_request_total" || name == "apiserver_delegated_authz_request_total" {
-			n, _ := strconv.ParseFloat(value, 64)
-			asked += int(n)
+		n, _ := strconv.ParseFloat(value, 64)
+		switch name {
+		case "apiserver_delegated_authn_request_duration_seconds_count", "apiserver_delegated_authz_request_duration_seconds_count":
+			asked += n
+		case "apiserver_delegated_authn_request_duration_seconds_sum", "apiserver_delegated_authz_request_duration_seconds_sum":
+			seconds += n
 		}
 	}
 	machine, stolen, err := machineTime()
@@ -143,7 +147,7 @@ func (u *usage) count(ctx context.Context) (counters, error) {
 		return counters{}, err
 	}
 	waited, err := waitedTime(u.pid)
-	return counters{programs, machine, stolen, waited, asked}, err
+	return counters{programs, machine, stolen, waited, asked, time.Duration(seconds * float64(time.Second))}, err
 }
 
 // waitedTime is how long the process's threads have waited for a processor.
@@ -219,7 +223,7 @@ func (u *usage) rows(ctx context.Context) ([]row, error) {
 		row{"Kubetide had work but no processor", fmt.Sprintf("%.0f %% of the time, all its threads added up", 100*(after.waited-u.before.waited).Seconds()/took.Seconds())},
 		row{"processor, everything else on the machine", share(max(0, others))},
 		row{"processors that the machine's host withheld", share(after.stolen - u.before.stolen)},
-		row{"questions to the API server about callers", fmt.Sprintf("%.1f a second", float64(after.asked-u.before.asked)/took.Seconds())}), nil
+		row{"questions to the API server about callers", fmt.Sprintf("%.1f a second, %s each", (after.asked-u.before.asked)/took.Seconds(), mean(after.answered-u.before.answered, after.asked-u.before.asked))}), nil
 }
 
 func memoryOf(pid int) (string, error) {
@@ -249,4 +253,8 @@ func percentiles(sorted []time.Duration) string {
 		return d.Round(10 * time.Microsecond)
 	}
 	return fmt.Sprintf("p50 %s, p99 %s, max %s", at(0.5), at(0.99), at(1))
+}
+
+func mean(total time.Duration, count float64) time.Duration {
+	return time.Duration(float64(total) / max(count, 1)).Round(100 * time.Microsecond)
 }
