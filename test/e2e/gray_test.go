@@ -159,12 +159,6 @@ spec:
 			}
 			eventually(t, 5*time.Second, wantReplicas(t, ns, kind, "nginx", 1))
 
-			var texts []string
-			for _, e := range events(t, ns, "IntelligentHorizontalPodAutoscaler", "nginx", "ihpa_controller") {
-				if e.Type == corev1.EventTypeNormal && strings.HasSuffix(e.Reason, "ReplicaProfile") {
-					texts = append(texts, e.Reason+": "+e.Message)
-				}
-			}
 			want := []string{
 				"CreateReplicaProfile: create ReplicaProfile with onlineReplcas: 1, cutoffReplicas: 0, standbyReplicas: 0",
 				"UpdateReplicaProfile: update ReplicaProfile with onlineReplcas: 1 -> 5, cutoffReplicas: 0 -> 0, standbyReplicas: 0 -> 0",
@@ -172,11 +166,21 @@ spec:
 				"UpdateReplicaProfile: update ReplicaProfile with onlineReplcas: 3 -> 1, cutoffReplicas: 2 -> 4, standbyReplicas: 0 -> 0",
 				"UpdateReplicaProfile: update ReplicaProfile with onlineReplcas: 1 -> 1, cutoffReplicas: 4 -> 0, standbyReplicas: 0 -> 0",
 			}
-			if !slices.Equal(texts, want) {
-				t.Errorf("events of the IHPA:\n%s\nwant:\n%s", strings.Join(texts, "\n"), strings.Join(want, "\n"))
-			}
-			must(t, wantEvent(t, ns, "ReplicaProfile", "nginx", "UpdateScale", "rescale target workload from 5 to 1 replicas")())
-			must(t, wantEvent(t, ns, "ReplicaProfile", "nginx", "CutoffPods", "cutoff pods: ")())
+			// Events are written beside the work, not before it goes on.
+			eventually(t, 5*time.Second, func() error {
+				var texts []string
+				for _, e := range events(t, ns, "IntelligentHorizontalPodAutoscaler", "nginx", "ihpa_controller") {
+					if e.Type == corev1.EventTypeNormal && strings.HasSuffix(e.Reason, "ReplicaProfile") {
+						texts = append(texts, e.Reason+": "+e.Message)
+					}
+				}
+				if !slices.Equal(texts, want) {
+					return fmt.Errorf("events of the IHPA:\n%s\nwant:\n%s", strings.Join(texts, "\n"), strings.Join(want, "\n"))
+				}
+				return nil
+			})
+			eventually(t, 5*time.Second, wantEvent(t, ns, "ReplicaProfile", "nginx", "UpdateScale", "rescale target workload from 5 to 1 replicas"))
+			eventually(t, 5*time.Second, wantEvent(t, ns, "ReplicaProfile", "nginx", "CutoffPods", "cutoff pods: "))
 		})
 	}
 }
