@@ -115,14 +115,14 @@ func (s *Store) External(namespace, name string, selector labels.Selector) ([]Se
 	now := s.clock.Now()
 	var memory [256]byte // on the stack
 	if e, last := s.served.exact(appendText(appendAddress(memory[:0], sample.External, namespace, name, sample.ObjectRef{}), selector)); e != nil {
-		a := last.answer(now)
-		switch {
-		case a.State != sample.Fresh:
-			return nil, fmt.Errorf("external metric %q has no value: %w", name, a.Cause)
-		case a.Instead != nil:
-			return []Served{{Query: &e.query, Labels: e.labels, Answer: a}}, nil
+		if last.fresh(now) {
+			return last.served[:], nil
 		}
-		return last.served[:], nil
+		a := last.answer(now)
+		if a.State != sample.Fresh {
+			return nil, fmt.Errorf("external metric %q has no value: %w", name, a.Cause)
+		}
+		return []Served{{Query: &e.query, Labels: e.labels, Answer: a}}, nil
 	}
 	series := sample.Series{Kind: sample.External, Namespace: namespace, Metric: name, Selector: text(selector)}
 	if err := s.barred(series, selector); err != nil {

@@ -358,9 +358,17 @@ func (s *state) points() []sample.Point { return s.served[0].Answer.Points }
 
 func (s *state) taken() time.Time { return s.served[0].Answer.Taken }
 
+// fresh says that what was made to be served is the answer at now.
+func (s *state) fresh(now time.Time) bool {
+	return !now.After(s.until) && s.served[0].Answer.State == sample.Fresh
+}
+
 func (s *state) answer(now time.Time) sample.Answer {
 	a := s.served[0].Answer
-	if a.State == sample.Fresh && now.After(s.until) {
+	if s.fresh(now) {
+		return a
+	}
+	if a.State == sample.Fresh {
 		s.age(&a, now)
 	}
 	if a.State != sample.Fresh && s.spare != nil {
