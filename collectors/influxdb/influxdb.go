@@ -55,13 +55,13 @@ type Config struct {
 
 // Source serves External metrics.
 type Source struct {
-	options Config
+	config  Config
 	address *url.URL // nil without one
 }
 
 // New returns the source. It asks nobody.
 func New(o Config) (*Source, error) {
-	s := &Source{options: o}
+	s := &Source{config: o}
 	if o.Address != "" {
 		var err error
 		if s.address, err = parseAddress(o.Address); err == nil {
@@ -116,7 +116,7 @@ func (s *Source) Parse(r collectors.Request) (sample.Query, error) {
 			return sample.Query{}, &collectors.KeyError{Key: keyAddress, Err: err}
 		}
 		if s.address == nil || u.String() != s.address.String() { // else it is the operator's all the same
-			if err := s.options.Tenant.Check(u); err != nil {
+			if err := s.config.Tenant.Check(u); err != nil {
 				return sample.Query{}, &collectors.KeyError{Key: keyAddress, Err: err}
 			}
 			settings[keyAddress] = u.String()
@@ -132,7 +132,7 @@ func (s *Source) Parse(r collectors.Request) (sample.Query, error) {
 		if err := collectors.CheckSecretName(secret); err != nil {
 			return sample.Query{}, err
 		}
-		if s.options.Secrets == nil {
+		if s.config.Secrets == nil {
 			return sample.Query{}, collectors.BadKey(keySecret, "Kubetide reads no Secrets here")
 		}
 		settings[keySecret] = secret
@@ -170,14 +170,14 @@ func (s *Source) Open(q sample.Query) (collectors.Collector, error) {
 		return nil, err
 	}
 	c := &collector{
-		options: &s.options, namespace: q.Namespace, address: s.address, client: s.options.Operator,
-		org: cmp.Or(settings[keyOrg], s.options.Org), secret: settings[keySecret], token: settings[keyToken],
+		config: &s.config, namespace: q.Namespace, address: s.address, client: s.config.Operator,
+		org: cmp.Or(settings[keyOrg], s.config.Org), secret: settings[keySecret], token: settings[keyToken],
 	}
 	if address := settings[keyAddress]; address != "" {
 		if c.address, err = parseAddress(address); err != nil {
 			return nil, err
 		}
-		c.client, c.foreign = s.options.Tenant, true
+		c.client, c.foreign = s.config.Tenant, true
 	}
 	if c.address == nil {
 		return nil, errors.New("there is no InfluxDB to ask (--influxdb-address)")
@@ -202,7 +202,7 @@ type dialect struct {
 }
 
 type collector struct {
-	options   *Config
+	config    *Config
 	namespace string
 	address   *url.URL
 	foreign   bool // the asker chose the address
@@ -270,14 +270,14 @@ func (c *collector) login(ctx context.Context) (*outbound.Client, *outbound.Cred
 	switch {
 	case c.secret != "":
 		var err error
-		if client, credentials, err = collectors.Login(ctx, c.options.Secrets, client, c.namespace, c.secret); err != nil {
+		if client, credentials, err = collectors.Login(ctx, c.config.Secrets, client, c.namespace, c.secret); err != nil {
 			return nil, nil, err
 		}
 	case c.token != "":
 		credentials = &outbound.Credentials{Host: c.address.Host, Token: c.token}
 	case !c.foreign:
 		var err error
-		if credentials, err = c.options.Token.For(c.address.Host); err != nil {
+		if credentials, err = c.config.Token.For(c.address.Host); err != nil {
 			return nil, nil, err
 		}
 	}

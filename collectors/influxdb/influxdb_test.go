@@ -107,7 +107,7 @@ func TestParse(t *testing.T) {
 	}
 	own := Config{Address: "http://influxdb:8086", Secrets: secrets{}}
 	for name, c := range map[string]struct {
-		options  Config
+		config   Config
 		settings sample.Settings
 		want     sample.Settings
 		err      string
@@ -135,7 +135,7 @@ func TestParse(t *testing.T) {
 		"an organization too long":    {own, with(sample.Settings{"org": strings.Repeat("x", maxOrg+1)}), nil, `key "org": it is longer than 256 bytes`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := source(t, c.options)
+			s := source(t, c.config)
 			q, err := s.Parse(ask(c.settings))
 			if c.err != "" {
 				var key *collectors.KeyError
@@ -252,7 +252,7 @@ func (s secrets) Secret(_ context.Context, namespace, name string) (collectors.S
 func TestWhoIsAskedForWhatWithWhichToken(t *testing.T) {
 	own, other := serve(t, map[string]string{flux: one}), serve(t, map[string]string{flux: one})
 	host := func(d *database) string { return strings.TrimPrefix(d.URL, "http://") }
-	options := Config{
+	config := Config{
 		Address: own.URL, Org: "operators", Token: bearer.Token{Text: "operators-token"},
 		Secrets: secrets{
 			"shop/own":   {Host: host(own), Data: map[string][]byte{"token": []byte("shops-own\n")}},
@@ -290,7 +290,7 @@ func TestWhoIsAskedForWhatWithWhichToken(t *testing.T) {
 			for k, v := range c.settings {
 				settings[k] = v
 			}
-			points, err := collect(t, source(t, options), settings)
+			points, err := collect(t, source(t, config), settings)
 			if c.err != "" {
 				if err == nil || !strings.Contains(err.Error(), c.err) || len(own.asked)+len(other.asked) > 0 {
 					t.Errorf("got %v, asked %v %v; want %q and nobody asked", err, own.asked, other.asked, c.err)

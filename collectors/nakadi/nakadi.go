@@ -49,7 +49,7 @@ type Config struct {
 
 // Source serves External metrics.
 type Source struct {
-	options  Config
+	config   Config
 	endpoint *url.URL
 }
 

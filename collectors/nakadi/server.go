@@ -105,7 +105,7 @@ func (s server) get(ctx context.Context, u *url.URL, to any) error {
 			return err
 		}
 		wait := max(pause, again)
-		clock := s.source.options.Clock
+		clock := s.source.config.Clock
 		if deadline, ok := ctx.Deadline(); wait > maxPause || ok && deadline.Sub(clock.Now()) <= wait {
 			return err
 		}
@@ -120,7 +120,7 @@ func (s server) get(ctx context.Context, u *url.URL, to any) error {
 
 // once makes one request. After an error, again is how long Nakadi wants to be left alone; below zero: another try is in vain.
 func (s server) once(ctx context.Context, u *url.URL, to any) (again time.Duration, err error) {
-	o := s.source.options
+	o := s.source.config
 	credentials, err := o.Token.For(u.Host)
 	if err != nil {
 		return -1, err

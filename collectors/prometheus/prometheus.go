@@ -48,7 +48,7 @@ type Config struct {
 }
 
 // Source serves External and Object metrics.
-type Source struct{ options Config }
+type Source struct{ config Config }
 
 // New returns the source.
 func New(o Config) (*Source, error) {
@@ -91,14 +91,14 @@ func (s *Source) Parse(r collectors.Request) (sample.Query, error) {
 	case server != "":
 		u, err := tenantURL(server)
 		if err == nil {
-			err = s.options.Tenant.Check(u)
+			err = s.config.Tenant.Check(u)
 		}
 		if err != nil {
 			return sample.Query{}, &collectors.KeyError{Key: keyServer, Err: err}
 		}
 		settings[keyServer] = u.String()
 	default:
-		if _, err := s.options.Servers.named(alias); err != nil {
+		if _, err := s.config.Servers.named(alias); err != nil {
 			return sample.Query{}, &collectors.KeyError{Key: keyAlias, Err: err}
 		}
 		if alias != "" {
@@ -109,7 +109,7 @@ func (s *Source) Parse(r collectors.Request) (sample.Query, error) {
 		if err := collectors.CheckSecretName(secret); err != nil {
 			return sample.Query{}, err
 		}
-		if s.options.Secrets == nil {
+		if s.config.Secrets == nil {
 			return sample.Query{}, collectors.BadKey(keySecret, "Kubetide reads no Secrets here")
 		}
 		settings[keySecret] = secret
@@ -134,10 +134,10 @@ func (s *Source) query(r collectors.Request) (string, error) {
 	if err != nil {
 		return "", &collectors.KeyError{Key: key, Err: fmt.Errorf("the query %w", err)}
 	}
-	if s.options.NamespaceLabel == "" {
+	if s.config.NamespaceLabel == "" {
 		return query.String(), nil
 	}
-	confined, err := query.Confined(s.options.NamespaceLabel, r.Namespace)
+	confined, err := query.Confined(s.config.NamespaceLabel, r.Namespace)
 	if err != nil {
 		return "", &collectors.KeyError{Key: key, Err: fmt.Errorf("the query %w", err)}
 	}
@@ -172,14 +172,14 @@ func (s *Source) Open(q sample.Query) (collectors.Collector, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &collector{options: &s.options, namespace: q.Namespace, query: settings[keyQuery], secret: settings[keySecret]}
+	c := &collector{config: &s.config, namespace: q.Namespace, query: settings[keyQuery], secret: settings[keySecret]}
 	if address := settings[keyServer]; address != "" {
 		if c.url, err = tenantURL(address); err != nil {
 			return nil, err
 		}
 		return c, nil
 	}
-	if c.server, err = s.options.Servers.named(settings[keyAlias]); err != nil {
+	if c.server, err = s.config.Servers.named(settings[keyAlias]); err != nil {
 		return nil, err
 	}
 	c.url = c.server.url
@@ -187,7 +187,7 @@ func (s *Source) Open(q sample.Query) (collectors.Collector, error) {
 }
 
 type collector struct {
-	options   *Config
+	config    *Config
 	namespace string
 	query     string
 	secret    string
@@ -197,7 +197,7 @@ type collector struct {
 
 // Collect implements collectors.Collector.
 func (c *collector) Collect(ctx context.Context) ([]sample.Point, error) {
-	at := c.options.Clock.Now()
+	at := c.config.Clock.Now()
 	to, err := c.endpoint(ctx)
 	if err != nil {
 		return nil, err
@@ -212,14 +212,14 @@ func (c *collector) Collect(ctx context.Context) ([]sample.Point, error) {
 
 // endpoint looks up the credentials of now. The asker's own replace the operator's.
 func (c *collector) endpoint(ctx context.Context) (endpoint, error) {
-	to := endpoint{url: c.url, client: c.options.Tenant}
+	to := endpoint{url: c.url, client: c.config.Tenant}
 	if c.server != nil {
 		to.client = c.server.client
 	}
 	var err error
 	switch {
 	case c.secret != "":
-		to.client, to.credentials, err = collectors.Login(ctx, c.options.Secrets, to.client, c.namespace, c.secret)
+		to.client, to.credentials, err = collectors.Login(ctx, c.config.Secrets, to.client, c.namespace, c.secret)
 	case c.server != nil:
 		to.client, to.credentials, err = c.server.login()
 	}

@@ -536,8 +536,8 @@ func TestCredentialsOfAskersGoToTheirHostOnly(t *testing.T) {
 func TestAskersDoNotReachInside(t *testing.T) {
 	s := newStub(t, result("scalar", `[AT,"1"]`))
 	b := newBench(t, "", Server{URL: s.URL})
-	b.options.Tenant = outbound.New(outbound.Options{})
-	t.Cleanup(b.options.Tenant.Close)
+	b.config.Tenant = outbound.New(outbound.Options{})
+	t.Cleanup(b.config.Tenant.Close)
 	b.secrets["shop/token"] = collectors.Secret{Host: "127.0.0.1", Data: map[string][]byte{"token": []byte("mine")}}
 	for _, secret := range []string{"", "token"} {
 		if _, err := b.collect(t.Context(), sample.Settings{"query": "up", "secret": secret}); err != nil {
@@ -586,7 +586,7 @@ func TestTLS(t *testing.T) {
 func TestInstantIsKubetidesOwnQuestion(t *testing.T) {
 	s := newStub(t, result("vector", `[{"metric":{},"value":[1795348795.123,"2.5"]}]`))
 	b := newBench(t, "ns", Server{URL: s.URL})
-	value, age, err := b.options.Servers.Instant(t.Context(), "shop", "sum(up)")
+	value, age, err := b.config.Servers.Instant(t.Context(), "shop", "sum(up)")
 	if value != 2.5 || age != 5*time.Second || err != nil {
 		t.Errorf("%v, %v, %v", value, age, err)
 	}
@@ -596,16 +596,16 @@ func TestInstantIsKubetidesOwnQuestion(t *testing.T) {
 	s.mu.Lock()
 	s.answer = warned(`[%s,"7"]`, "PromQL warning: x")
 	s.mu.Unlock()
-	if value, _, err := b.options.Servers.Instant(t.Context(), "shop", "sum(up)"); value != 7 || err != nil {
+	if value, _, err := b.config.Servers.Instant(t.Context(), "shop", "sum(up)"); value != 7 || err != nil {
 		t.Errorf("beside a warning: %v, %v", value, err)
 	}
 	s.mu.Lock()
 	s.answer = result("scalar", `[AT,"NaN"]`)
 	s.mu.Unlock()
-	if _, _, err := b.options.Servers.Instant(t.Context(), "shop", "sum(up)"); !errors.Is(err, sample.ErrNoData) {
+	if _, _, err := b.config.Servers.Instant(t.Context(), "shop", "sum(up)"); !errors.Is(err, sample.ErrNoData) {
 		t.Errorf("error %v", err)
 	}
-	_, _, err = newBench(t, "").options.Servers.Instant(t.Context(), "shop", "up")
+	_, _, err = newBench(t, "").config.Servers.Instant(t.Context(), "shop", "up")
 	wantError(t, err, "there is no default Prometheus")
 }
 

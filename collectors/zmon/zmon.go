@@ -62,7 +62,7 @@ type Config struct {
 
 // Source serves External metrics.
 type Source struct {
-	options  Config
+	config   Config
 	endpoint *url.URL
 }
 
@@ -229,7 +229,7 @@ func (c *collector) Collect(ctx context.Context) ([]sample.Point, error) {
 }
 
 func (c *collector) ask(ctx context.Context) (p sample.Point, err error) {
-	o := c.source.options
+	o := c.source.config
 	now := o.Clock.Now()
 	credentials, err := o.Token.For(c.source.endpoint.Host)
 	if err != nil {
