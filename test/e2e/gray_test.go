@@ -323,7 +323,15 @@ func TestAKilledControllerContinuesTheRun(t *testing.T) {
 	eventually(t, 10*time.Second, conditionIs(t, ns, "shop", kapacity.ConditionScalingActive, metav1.ConditionTrue))
 	setStatic(t, ns, "shop", 2)
 	reach(t, ns, "shop", state{online: 6, cutoff: 4, endpoints: 6}, 10*time.Second)
-	first := getIHPA(t, ns, "shop").Status.Gray.LastStepTime.Time
+	var first time.Time // written once the step's profile is seen applied, which is after its pods are
+	eventually(t, 10*time.Second, func() error {
+		g := getIHPA(t, ns, "shop").Status.Gray
+		if g == nil || g.LastStepTime == nil {
+			return fmt.Errorf("status.gray is %+v: no step is applied yet", g)
+		}
+		first = g.LastStepTime.Time
+		return nil
+	})
 	held := uids(cutPods(t, ns, "shop"))
 
 	w, err := api.Watch(t.Context(), &corev1.PodList{}, client.InNamespace(ns))

@@ -188,6 +188,74 @@ type KubeHPAPortraitAlgorithm struct {
 	// +optional
 	// +kubebuilder:validation:XValidation:rule=`self.matches(r'^[-+]?((\d+(\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h))+$') && duration(self) >= duration('0s')`,message="initialReadinessDelay must be a duration such as 15s, not below 0"
 	InitialReadinessDelay metav1.Duration `json:"initialReadinessDelay,omitzero"`
+
+	// The tolerance for scaling up, where it is another than tolerance. A Kubetide addition.
+	// +optional
+	// +kubebuilder:validation:XValidation:rule=`type(self) == int ? self >= 0 : quantity(self).compareTo(quantity('0')) >= 0`,message="scaleUpTolerance must be a number not below 0"
+	ScaleUpTolerance *resource.Quantity `json:"scaleUpTolerance,omitempty"`
+
+	// The tolerance for scaling down, where it is another than tolerance. A Kubetide addition.
+	// +optional
+	// +kubebuilder:validation:XValidation:rule=`type(self) == int ? self >= 0 : quantity(self).compareTo(quantity('0')) >= 0`,message="scaleDownTolerance must be a number not below 0"
+	ScaleDownTolerance *resource.Quantity `json:"scaleDownTolerance,omitempty"`
+
+	// Which pods count: Selector (the default), as for a HorizontalPodAutoscaler, all that the workload's selector matches;
+	// Owner only those that belong to the workload, so that a Job with the same labels does not. A Kubetide addition.
+	// +optional
+	PodSelection PodSelection `json:"podSelection,omitempty"`
+
+	// Scales out also while all pods are unready, from the workload's replica count: a HorizontalPodAutoscaler stays where it
+	// is when an overload makes every pod unready. The default is false. A Kubetide addition.
+	// +optional
+	ScaleOutWhenAllUnready bool `json:"scaleOutWhenAllUnready,omitempty"`
+
+	// Does not scale down while a pod has no metric: a HorizontalPodAutoscaler assumes a value for it. The default is false.
+	// A Kubetide addition.
+	// +optional
+	HoldOnMissingMetrics bool `json:"holdOnMissingMetrics,omitempty"`
+
+	// Answers bursts: the portrait is then the mean over a stable window, until the mean over a short one says that far more
+	// is needed. Without it the portrait follows each sample, as a HorizontalPodAutoscaler does. A Kubetide addition.
+	// +optional
+	PanicWindow *PanicWindow `json:"panicWindow,omitempty"`
+}
+
+// PodSelection says which pods count.
+//
+// +kubebuilder:validation:Enum=Selector;Owner
+type PodSelection string
+
+const (
+	// SelectorPodSelection counts all pods that the workload's selector matches.
+	SelectorPodSelection PodSelection = "Selector"
+	// OwnerPodSelection counts the pods that belong to the workload.
+	OwnerPodSelection PodSelection = "Owner"
+)
+
+// PanicWindow answers bursts as Knative's autoscaler does.
+type PanicWindow struct {
+	// The stable window, in seconds, over which wanted replica counts are averaged, and for which a panic lasts after its
+	// last sign. The default is 60.
+	// +kubebuilder:default=60
+	// +kubebuilder:validation:Minimum=6
+	// +kubebuilder:validation:Maximum=3600
+	// +optional
+	StableSeconds int32 `json:"stableSeconds,omitempty"`
+
+	// The short window, in percent of the stable one. The default is 10.
+	// +kubebuilder:default=10
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=100
+	// +optional
+	WindowPercent int32 `json:"windowPercent,omitempty"`
+
+	// A panic begins when the mean over the short window is at least this many percent of the current replica count. The
+	// default is 200.
+	// +kubebuilder:default=200
+	// +kubebuilder:validation:Minimum=110
+	// +kubebuilder:validation:Maximum=1000
+	// +optional
+	ThresholdPercent int32 `json:"thresholdPercent,omitempty"`
 }
 
 // ExternalJobPortraitAlgorithm is a job that leaves its result behind.

@@ -2,6 +2,7 @@ package v1alpha1
 
 import (
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
@@ -90,6 +91,19 @@ type IntelligentHorizontalPodAutoscalerSpec struct {
 	// +listType=atomic
 	// +optional
 	StabilityCheckers []StabilityChecker `json:"stabilityCheckers,omitempty"`
+
+	// Bounds that hold in windows of time, in place of minReplicas and maxReplicas. A Kubetide addition.
+	// +kubebuilder:validation:MaxItems=32
+	// +listType=map
+	// +listMapKey=name
+	// +kubebuilder:validation:XValidation:rule=`oldSelf.hasValue() && oldSelf.value() == self || self.all(c, (!has(c.timeZone) || timestamp('2024-01-01T00:00:00Z').getHours(c.timeZone) >= 0) && [c.start, c.end].all(e, !e.contains('=') || timestamp('2024-01-01T00:00:00Z').getHours(e.find(r'=\S*').substring(1)) >= 0))`,message="timeZone and CRON_TZ must be IANA names of time zones, for example Europe/Berlin, or UTC",optionalOldSelf=true
+	// +optional
+	ScheduledBounds []ScheduledBounds `json:"scheduledBounds,omitempty"`
+
+	// Holds the replica count for a while, with who and why. A gray run that is going on ends where the hold says. A
+	// Kubetide addition.
+	// +optional
+	Hold *Hold `json:"hold,omitempty"`
 }
 
 // ScaleMode says whether decisions are carried out.
@@ -106,7 +120,7 @@ const (
 
 // HorizontalPortraitProviderType is the type of a portrait provider.
 //
-// +kubebuilder:validation:Enum=Static;Cron;Dynamic
+// +kubebuilder:validation:Enum=Static;Cron;Dynamic;Schedule
 type HorizontalPortraitProviderType string
 
 const (
@@ -116,6 +130,8 @@ const (
 	CronProvider HorizontalPortraitProviderType = "Cron"
 	// DynamicProvider asks for what a HorizontalPortrait says.
 	DynamicProvider HorizontalPortraitProviderType = "Dynamic"
+	// ScheduleProvider asks for what a ScalingSchedule or ClusterScalingSchedule says. A Kubetide addition.
+	ScheduleProvider HorizontalPortraitProviderType = "Schedule"
 )
 
 // HorizontalPortraitProvider is one opinion on how many replicas there should be.
@@ -123,8 +139,9 @@ const (
 // +kubebuilder:validation:XValidation:rule=`has(self.static) == (self.type == 'Static')`,message="static must be set if the type is Static, and only then",fieldPath=".static"
 // +kubebuilder:validation:XValidation:rule=`has(self.cron) == (self.type == 'Cron')`,message="cron must be set if the type is Cron, and only then",fieldPath=".cron"
 // +kubebuilder:validation:XValidation:rule=`has(self.dynamic) == (self.type == 'Dynamic')`,message="dynamic must be set if the type is Dynamic, and only then",fieldPath=".dynamic"
+// +kubebuilder:validation:XValidation:rule=`has(self.schedule) == (self.type == 'Schedule')`,message="schedule must be set if the type is Schedule, and only then",fieldPath=".schedule"
 type HorizontalPortraitProvider struct {
-	// The type of the provider: Static, Cron or Dynamic. The field of the same name holds its settings.
+	// The type of the provider: Static, Cron, Dynamic or Schedule. The field of the same name holds its settings.
 	Type HorizontalPortraitProviderType `json:"type"`
 
 	// The weight of the provider's opinion: the bigger number wins. May be negative.
@@ -142,6 +159,31 @@ type HorizontalPortraitProvider struct {
 	// case being the same.
 	// +optional
 	Dynamic *DynamicHorizontalPortraitProvider `json:"dynamic,omitempty"`
+
+	// The settings of a Schedule provider. A Kubetide addition.
+	// +optional
+	Schedule *ScheduleHorizontalPortraitProvider `json:"schedule,omitempty"`
+}
+
+// ScheduleHorizontalPortraitProvider asks for what a schedule says, ramps included, and has no opinion while the schedule is
+// not active.
+type ScheduleHorizontalPortraitProvider struct {
+	// ScalingSchedule (the default), in the namespace of this object, or ClusterScalingSchedule.
+	// +kubebuilder:validation:Enum=ScalingSchedule;ClusterScalingSchedule
+	// +kubebuilder:default=ScalingSchedule
+	// +optional
+	Kind string `json:"kind,omitempty"`
+
+	// The name of the schedule.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	Name string `json:"name"`
+
+	// How much of the schedule's value one replica takes, as averageValue in a HorizontalPodAutoscaler: the replicas are the
+	// value divided by it, rounded up. The default is 1: the value is the replica count.
+	// +optional
+	// +kubebuilder:validation:XValidation:rule=`type(self) == int ? self > 0 : quantity(self).compareTo(quantity('0')) > 0`,message="averageValue must be above 0"
+	AverageValue *resource.Quantity `json:"averageValue,omitempty"`
 }
 
 // StaticHorizontalPortraitProvider always asks for the same number of replicas.
@@ -240,6 +282,93 @@ type ScalingBehavior struct {
 	// Scales in steps. Without it a change is made at once.
 	// +optional
 	GrayStrategy *GrayStrategy `json:"grayStrategy,omitempty"`
+
+	// How far back wanted replica counts are looked at before one is followed, in seconds: scaling down follows the highest
+	// of them, scaling up the lowest. The default is 0 where neither direction has a window or a policy; else it is that of
+	// a HorizontalPodAutoscaler, 300 down and 0 up. A Kubetide addition, with the meaning of autoscaling/v2.
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=3600
+	// +optional
+	StabilizationWindowSeconds *int32 `json:"stabilizationWindowSeconds,omitempty"`
+
+	// Which policy holds where there are several: Max (the default) the one that allows the biggest change, Min the smallest;
+	// Disabled forbids this direction. A Kubetide addition, with the meaning of autoscaling/v2.
+	// +kubebuilder:validation:Enum=Max;Min;Disabled
+	// +optional
+	SelectPolicy *autoscalingv2.ScalingPolicySelect `json:"selectPolicy,omitempty"`
+
+	// How much the replica count may change within a time. Without any there is no limit where neither direction has a
+	// window or a policy; else it is that of a HorizontalPodAutoscaler: 100 percent in 15 s down; 4 pods or 100 percent in
+	// 15 s, whichever is more, up. A Kubetide addition, with the meaning of autoscaling/v2.
+	// +kubebuilder:validation:MaxItems=16
+	// +listType=atomic
+	// +kubebuilder:validation:XValidation:rule=`self.all(p, p.type in ['Pods', 'Percent'] && p.value > 0 && p.periodSeconds > 0 && p.periodSeconds <= 1800)`,message="a policy needs the type Pods or Percent, a value above 0, and periodSeconds from 1 to 1800"
+	// +optional
+	Policies []autoscalingv2.HPAScalingPolicy `json:"policies,omitempty"`
+
+	// How far a metric may be from its target in this direction without a change, as a share: 0.1 is ten percent. It is for
+	// Dynamic providers of the algorithm KubeHPA, and stands in for their kubeHPA.tolerance. A Kubetide addition, with the
+	// meaning of autoscaling/v2.
+	// +optional
+	// +kubebuilder:validation:XValidation:rule=`type(self) == int ? self >= 0 : quantity(self).compareTo(quantity('0')) >= 0`,message="tolerance must be a number not below 0"
+	Tolerance *resource.Quantity `json:"tolerance,omitempty"`
+}
+
+// ScheduledBounds are bounds of the replica count that hold in a window of time only.
+//
+// +kubebuilder:validation:XValidation:rule=`has(self.minReplicas) || has(self.maxReplicas)`,message="minReplicas or maxReplicas must be set"
+// +kubebuilder:validation:XValidation:rule=`!has(self.minReplicas) || !has(self.maxReplicas) || self.minReplicas <= self.maxReplicas`,message="maxReplicas must not be less than minReplicas",fieldPath=".maxReplicas"
+type ScheduledBounds struct {
+	// The name of the window, unique among the scheduledBounds.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	Name string `json:"name"`
+
+	// The IANA name of the time zone in which start and end are meant, for example Europe/Berlin. An empty string
+	// means UTC, the default.
+	// +kubebuilder:default=UTC
+	// +kubebuilder:validation:MaxLength=64
+	// +optional
+	// +kubebuilder:validation:XValidation:rule=`!self.contains(':') && self != 'Local'`,message="timeZone must be the IANA name of a time zone, for example Europe/Berlin, or UTC"
+	TimeZone string `json:"timeZone,omitempty"`
+
+	// When the window begins, as a cron expression of five fields, inclusive.
+	Start CronExpression `json:"start"`
+
+	// When the window ends, as a cron expression of five fields, exclusive.
+	End CronExpression `json:"end"`
+
+	// The lower bound while the window is open, in place of spec.minReplicas. Where windows overlap, the highest holds.
+	// +kubebuilder:validation:Minimum=0
+	// +optional
+	MinReplicas *int32 `json:"minReplicas,omitempty"`
+
+	// The upper bound while the window is open, in place of spec.maxReplicas. Where windows overlap, the lowest holds.
+	// +kubebuilder:validation:Minimum=0
+	// +optional
+	MaxReplicas *int32 `json:"maxReplicas,omitempty"`
+}
+
+// Hold keeps the workload at one replica count for a while, whatever the providers ask for.
+type Hold struct {
+	// The replica count to hold, within the bounds. Absent: the one that the workload is going to when the hold begins.
+	// +kubebuilder:validation:Minimum=0
+	// +optional
+	Replicas *int32 `json:"replicas,omitempty"`
+
+	// When the hold lifts itself. Absent: when it is taken away.
+	// +optional
+	Until *metav1.Time `json:"until,omitempty"`
+
+	// Why. It is shown in status and Events.
+	// +kubebuilder:validation:MaxLength=512
+	// +optional
+	Reason string `json:"reason,omitempty"`
+
+	// Who holds. It is shown in status and Events.
+	// +kubebuilder:validation:MaxLength=253
+	// +optional
+	Actor string `json:"actor,omitempty"`
 }
 
 // GrayStrategy scales in steps, with a state for the pods on their way out.

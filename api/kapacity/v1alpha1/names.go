@@ -40,6 +40,8 @@ const (
 const (
 	StaticProviderID = "Static"
 	CronProviderID   = "Cron"
+	// ScheduleProviderIDPrefix stands before the schedule's name: Schedule-evening. A Kubetide addition.
+	ScheduleProviderIDPrefix = "Schedule-"
 	// DynamicProviderIDPrefix stands before the portrait type: Dynamic-Reactive.
 	DynamicProviderIDPrefix = "Dynamic-"
 )
@@ -60,6 +62,10 @@ const (
 	// ConditionConflict is True while somebody else writes the target's replicas; the message names them. A
 	// Kubetide addition.
 	ConditionConflict = "Conflict"
+	// ConditionHeld is True while spec.hold keeps the replica count. A Kubetide addition.
+	ConditionHeld = "Held"
+	// ConditionStable is False while a stability checker has stopped or undone the gray run. A Kubetide addition.
+	ConditionStable = "Stable"
 )
 
 // Reasons of ConditionScalingActive. All but SucceededAutoscaling and ScalingPaused are also reasons of Warning
