@@ -259,6 +259,47 @@ func TestWhatIsWrongIsRefusedByANameOfTheField(t *testing.T) {
 			spec: "stabilityCheckers: [{type: External, stabilizationAction: Pause}]", path: "spec.stabilityCheckers[0].external", says: "external must be set"},
 		"a checker without an action": {
 			spec: "stabilityCheckers: [{type: External, external: {name: a}}]", path: "spec.stabilityCheckers[0].stabilizationAction", says: "Required value"},
+		"a Schedule provider without settings": {
+			spec: providers("{type: Schedule, priority: 1}"), path: "spec.portraitProviders[0].schedule", says: "schedule must be set if the type is Schedule"},
+		"a schedule of which a replica takes nothing": {
+			spec: providers("{type: Schedule, priority: 1, schedule: {name: sale, averageValue: 0}}"),
+			path: "spec.portraitProviders[0].schedule.averageValue", says: "averageValue must be above 0"},
+		"a tolerance below 0 for scaling up": {
+			spec: providers(dynamic("portraitType: Reactive, metrics: [" + cpu + "], algorithm: {type: KubeHPA, kubeHPA: {scaleUpTolerance: '-0.1'}}")),
+			path: dynPath + ".algorithm.kubeHPA.scaleUpTolerance", says: "scaleUpTolerance must be a number not below 0"},
+		"a tolerance below 0 for scaling down": {
+			spec: providers(dynamic("portraitType: Reactive, metrics: [" + cpu + "], algorithm: {type: KubeHPA, kubeHPA: {scaleDownTolerance: '-0.1'}}")),
+			path: dynPath + ".algorithm.kubeHPA.scaleDownTolerance", says: "scaleDownTolerance must be a number not below 0"},
+		"a panic at less than what there is": {
+			spec: providers(dynamic("portraitType: Reactive, metrics: [" + cpu + "], algorithm: {type: KubeHPA, kubeHPA: {panicWindow: {thresholdPercent: 100}}}")),
+			path: dynPath + ".algorithm.kubeHPA.panicWindow.thresholdPercent", says: "greater than or equal to 110"},
+		"a policy of an unknown type": {
+			spec: "behavior: {scaleUp: {policies: [{type: Nodes, value: 1, periodSeconds: 15}]}}",
+			path: "spec.behavior.scaleUp.policies[0].type", says: "Unsupported value"},
+		"a policy over more than half an hour": {
+			spec: "behavior: {scaleDown: {policies: [{type: Pods, value: 1, periodSeconds: 1801}]}}",
+			path: "spec.behavior.scaleDown.policies[0].periodSeconds", says: "less than or equal to 1800"},
+		"a policy that allows nothing": {
+			spec: "behavior: {scaleDown: {policies: [{type: Percent, value: 0, periodSeconds: 15}]}}",
+			path: "spec.behavior.scaleDown.policies[0].value", says: "greater than or equal to 1"},
+		"a stabilization window of more than an hour": {
+			spec: "behavior: {scaleDown: {stabilizationWindowSeconds: 3601}}",
+			path: "spec.behavior.scaleDown.stabilizationWindowSeconds", says: "less than or equal to 3600"},
+		"a tolerance of a direction below 0": {
+			spec: "behavior: {scaleUp: {tolerance: '-1'}}", path: "spec.behavior.scaleUp.tolerance", says: "tolerance must be a number not below 0"},
+		"scheduled bounds without a bound": {
+			spec: "scheduledBounds: [{name: a, start: '@daily', end: '@hourly'}]", path: "spec.scheduledBounds[0]", says: "minReplicas or maxReplicas must be set"},
+		"scheduled bounds that contradict each other": {
+			spec: "scheduledBounds: [{name: a, start: '@daily', end: '@hourly', minReplicas: 3, maxReplicas: 2}]",
+			path: "spec.scheduledBounds[0].maxReplicas", says: "maxReplicas must not be less than minReplicas"},
+		"scheduled bounds in an unknown time zone": {
+			spec: "scheduledBounds: [{name: a, timeZone: Mars/Base, start: '@daily', end: '@hourly', minReplicas: 3}]",
+			path: "spec.scheduledBounds", says: "unknown time zone Mars/Base evaluating rule: timeZone and CRON_TZ must be IANA names"},
+		"scheduled bounds with a start of six fields": {
+			spec: "scheduledBounds: [{name: a, start: '0 0 * * * *', end: '@hourly', minReplicas: 3}]",
+			path: "spec.scheduledBounds[0].start", says: "exactly five fields"},
+		"a hold at less than none": {
+			spec: "hold: {replicas: -1}", path: "spec.hold.replicas", says: "greater than or equal to 0"},
 		"a time in status that Go cannot read": {
 			status: "currentPortraitValue: {provider: Cron, replicas: 1, expireTime: 2026-11-22t13:00:00z}", path: "status.currentPortraitValue.expireTime", says: "should match"},
 		"a precise time in status without its fraction": {

@@ -302,9 +302,8 @@ type ScalingBehavior struct {
 	// 15 s, whichever is more, up. A Kubetide addition, with the meaning of autoscaling/v2.
 	// +kubebuilder:validation:MaxItems=16
 	// +listType=atomic
-	// +kubebuilder:validation:XValidation:rule=`self.all(p, p.type in ['Pods', 'Percent'] && p.value > 0 && p.periodSeconds > 0 && p.periodSeconds <= 1800)`,message="a policy needs the type Pods or Percent, a value above 0, and periodSeconds from 1 to 1800"
 	// +optional
-	Policies []autoscalingv2.HPAScalingPolicy `json:"policies,omitempty"`
+	Policies []ScalingPolicy `json:"policies,omitempty"`
 
 	// How far a metric may be from its target in this direction without a change, as a share: 0.1 is ten percent. It is for
 	// Dynamic providers of the algorithm KubeHPA, and stands in for their kubeHPA.tolerance. A Kubetide addition, with the
@@ -313,6 +312,33 @@ type ScalingBehavior struct {
 	// +kubebuilder:validation:XValidation:rule=`type(self) == int ? self >= 0 : quantity(self).compareTo(quantity('0')) >= 0`,message="tolerance must be a number not below 0"
 	Tolerance *resource.Quantity `json:"tolerance,omitempty"`
 }
+
+// ScalingPolicy is a limit to how much the replica count may change within a time.
+type ScalingPolicy struct {
+	// What value counts: Pods, or Percent of the replicas that there were when the period began.
+	Type ScalingPolicyType `json:"type"`
+
+	// How much may change within the period.
+	// +kubebuilder:validation:Minimum=1
+	Value int32 `json:"value"`
+
+	// The period, in seconds.
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=1800
+	PeriodSeconds int32 `json:"periodSeconds"`
+}
+
+// ScalingPolicyType says what a ScalingPolicy counts.
+//
+// +kubebuilder:validation:Enum=Pods;Percent
+type ScalingPolicyType string
+
+const (
+	// PodsScalingPolicy counts pods.
+	PodsScalingPolicy ScalingPolicyType = "Pods"
+	// PercentScalingPolicy counts percent of the replicas.
+	PercentScalingPolicy ScalingPolicyType = "Percent"
+)
 
 // ScheduledBounds are bounds of the replica count that hold in a window of time only.
 //
