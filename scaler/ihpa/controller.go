@@ -188,7 +188,11 @@ func (r *Reconciler) decide(ctx context.Context, rd *round) (time.Time, error) {
 		return time.Time{}, failure
 	}
 
-	m := merge.Decide(r.candidates(ctx, o, now), current, now)
+	kept, err := r.keepPortraits(ctx, o)
+	if err != nil {
+		return time.Time{}, err
+	}
+	m := merge.Decide(candidates(o, kept, now), current, now)
 	r.setHealth(o, m)
 	next := m.Next
 	steps := []decision.Step{m.Step}

@@ -25,6 +25,7 @@ import (
 	"github.com/kubetide/kubetide/portraits"
 	"github.com/kubetide/kubetide/scaler/enginetest"
 	"github.com/kubetide/kubetide/scaler/replicaprofile"
+	"github.com/kubetide/kubetide/scaler/target"
 )
 
 func controllers(w *enginetest.World) []reconcile.Reconciler {
@@ -42,6 +43,7 @@ func world(t *testing.T, objects ...client.Object) *enginetest.World {
 		{Kind: &kapacity.IntelligentHorizontalPodAutoscaler{}, Name: TargetIndex, Of: IndexTarget},
 		{Kind: &kapacity.IntelligentHorizontalPodAutoscaler{}, Name: PortraitIndex, Of: IndexPortraits},
 		{Kind: &autoscalingv2.HorizontalPodAutoscaler{}, Name: TargetIndex, Of: IndexTarget},
+		{Kind: &kapacity.HorizontalPortrait{}, Name: target.ControllerUID, Of: target.IndexControllerUID},
 	}, objects...)
 	w.Restart(controllers(w)...)
 	return w
@@ -497,11 +499,13 @@ func TestB14B15AFailingProviderIsNamedAndBlocksNobodyUpwards(t *testing.T) {
 		"static without its settings":  {kapacity.HorizontalPortraitProvider{Type: kapacity.StaticProvider, Priority: 1}, "type is Static, but static is missing"},
 		"dynamic without its settings": {kapacity.HorizontalPortraitProvider{Type: kapacity.DynamicProvider, Priority: 1}, "type is Dynamic, but dynamic is missing"},
 		"an unknown type":              {kapacity.HorizontalPortraitProvider{Type: "Oracle", Priority: 1}, `unknown type "Oracle"`},
-		"a portrait nobody makes": {kapacity.HorizontalPortraitProvider{Type: kapacity.DynamicProvider, Priority: 1,
-			Dynamic: &kapacity.DynamicHorizontalPortraitProvider{PortraitSpec: kapacity.PortraitSpec{PortraitType: kapacity.ReactivePortrait}}}, "dynamic portraits are not supported yet"},
+		"a portrait of somebody else's": {kapacity.HorizontalPortraitProvider{Type: kapacity.DynamicProvider, Priority: 1,
+			Dynamic: &kapacity.DynamicHorizontalPortraitProvider{PortraitSpec: kapacity.PortraitSpec{PortraitType: "Taken"}}}, "HorizontalPortrait shop/nginx-taken is controlled by Oracle delphi (uid 1)"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := world(t, enginetest.Deployment(2), enginetest.IHPAOf("Deployment", nil, c.provider, enginetest.Static(2, 4)))
+			taken := &kapacity.HorizontalPortrait{ObjectMeta: metav1.ObjectMeta{Namespace: enginetest.Namespace, Name: "nginx-taken",
+				OwnerReferences: []metav1.OwnerReference{{APIVersion: "example.com/v1", Kind: "Oracle", Name: "delphi", UID: "1", Controller: ptr.To(true)}}}}
+			w := world(t, enginetest.Deployment(2), taken, enginetest.IHPAOf("Deployment", nil, c.provider, enginetest.Static(2, 4)))
 			w.Advance(0)
 			if got := numbers(w); got != "4/0" {
 				t.Errorf("the healthy provider wants 4: %s", got)

@@ -1,16 +1,11 @@
 package ihpa
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
-
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/types"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	kapacity "github.com/kubetide/kubetide/api/kapacity/v1alpha1"
 	"github.com/kubetide/kubetide/portraits"
@@ -20,11 +15,11 @@ import (
 )
 
 // candidates asks every provider. What is wrong with one is its own failure and no other's.
-func (r *Reconciler) candidates(ctx context.Context, o *kapacity.IntelligentHorizontalPodAutoscaler, now time.Time) []merge.Candidate {
+func candidates(o *kapacity.IntelligentHorizontalPodAutoscaler, kept map[string]keptPortrait, now time.Time) []merge.Candidate {
 	out := make([]merge.Candidate, len(o.Spec.PortraitProviders))
 	for i, p := range o.Spec.PortraitProviders {
 		out[i] = merge.Candidate{Provider: providerID(p), Priority: p.Priority}
-		out[i].Opinion = evaluate(func() portraits.Portrait { return r.portrait(ctx, o, p) }, now)
+		out[i].Opinion = evaluate(func() portraits.Portrait { return portrait(o, p, kept) }, now)
 	}
 	return out
 }
@@ -54,7 +49,7 @@ type failing struct{ err error }
 
 func (f failing) Evaluate(time.Time) portraits.Opinion { return portraits.Opinion{Err: f.err} }
 
-func (r *Reconciler) portrait(ctx context.Context, o *kapacity.IntelligentHorizontalPodAutoscaler, p kapacity.HorizontalPortraitProvider) portraits.Portrait {
+func portrait(o *kapacity.IntelligentHorizontalPodAutoscaler, p kapacity.HorizontalPortraitProvider, kept map[string]keptPortrait) portraits.Portrait {
 	missing := func(field string) portraits.Portrait {
 		return failing{fmt.Errorf("type is %s, but %s is missing", p.Type, field)}
 	}
@@ -73,7 +68,7 @@ func (r *Reconciler) portrait(ctx context.Context, o *kapacity.IntelligentHorizo
 		if p.Dynamic == nil {
 			return missing("dynamic")
 		}
-		return r.dynamic(ctx, types.NamespacedName{Namespace: o.Namespace, Name: portraitName(o.Name, p.Dynamic.PortraitType)})
+		return dynamic(kept[portraitName(o.Name, p.Dynamic.PortraitType)])
 	}
 	return failing{fmt.Errorf("unknown type %q", p.Type)}
 }
@@ -83,26 +78,32 @@ func portraitName(ihpa string, t kapacity.PortraitType) string {
 	return strings.ToLower(ihpa + "-" + string(t))
 }
 
-// dynamic reads what a HorizontalPortrait says; who writes it is not asked.
-func (r *Reconciler) dynamic(ctx context.Context, key types.NamespacedName) portraits.Portrait {
-	hp := &kapacity.HorizontalPortrait{}
-	switch err := r.Client.Get(ctx, key, hp, client.DisableReadYourWritesConsistency); {
-	case apierrors.IsNotFound(err):
-		return failing{fmt.Errorf("dynamic portraits are not supported yet, and there is no HorizontalPortrait %s that somebody else keeps", key)}
-	case err != nil:
-		return failing{fmt.Errorf("HorizontalPortrait %s: %w", key, err)}
+// dynamic is what the HorizontalPortrait says; who writes it is not asked.
+func dynamic(k keptPortrait) portraits.Portrait {
+	if k.err != nil {
+		return failing{k.err}
 	}
-	return found{hp.Status.PortraitData, key.String()}
+	return found{data: k.hp.Status.PortraitData, name: k.hp.Namespace + "/" + k.hp.Name, failed: generated(k.hp)}
 }
 
 // found is the portrait in a HorizontalPortrait's status.
 type found struct {
 	data *kapacity.PortraitData
 	name string
+	// failed is why it could not be made anew.
+	failed error
 }
 
 // Evaluate implements portraits.Portrait. Replicas of 0 are as good as any other number.
 func (f found) Evaluate(now time.Time) portraits.Opinion {
+	o := f.read(now)
+	if f.failed != nil {
+		o.Err = errors.Join(o.Err, fmt.Errorf("HorizontalPortrait %s: %w", f.name, f.failed))
+	}
+	return o
+}
+
+func (f found) read(now time.Time) portraits.Opinion {
 	if f.data == nil {
 		return portraits.Opinion{Reason: "HorizontalPortrait " + f.name + " has no data yet"}
 	}

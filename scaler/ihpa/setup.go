@@ -3,6 +3,7 @@ package ihpa
 import (
 	"context"
 	"fmt"
+	"maps"
 
 	appsv1 "k8s.io/api/apps/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
@@ -74,6 +75,7 @@ func Setup(mgr ctrl.Manager, opts Options) error {
 		{&kapacity.IntelligentHorizontalPodAutoscaler{}, TargetIndex, IndexTarget},
 		{&kapacity.IntelligentHorizontalPodAutoscaler{}, PortraitIndex, IndexPortraits},
 		{&autoscalingv2.HorizontalPodAutoscaler{}, TargetIndex, IndexTarget},
+		{&kapacity.HorizontalPortrait{}, target.ControllerUID, target.IndexControllerUID},
 	} {
 		if err := mgr.GetFieldIndexer().IndexField(context.Background(), index.kind, index.name, index.of); err != nil {
 			return fmt.Errorf("index %T by %s: %w", index.kind, index.name, err)
@@ -111,7 +113,9 @@ func Setup(mgr ctrl.Manager, opts Options) error {
 	}
 	return ctrl.NewControllerManagedBy(mgr).Named("ihpa").
 		For(&kapacity.IntelligentHorizontalPodAutoscaler{}, builder.WithPredicates(predicate.Or[client.Object](
-			predicate.GenerationChangedPredicate{}, predicate.Funcs{UpdateFunc: leaving}))).
+			predicate.GenerationChangedPredicate{}, predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
+				return leaving(e) || !maps.Equal(settings(e.ObjectOld.GetAnnotations()), settings(e.ObjectNew.GetAnnotations()))
+			}}))).
 		Owns(&kapacity.ReplicaProfile{}, builder.WithPredicates(predicate.Funcs{UpdateFunc: profileChanged})).
 		// Rivals: whoever scales the same target, when they come, go or turn to another.
 		Watches(&autoscalingv2.HorizontalPodAutoscaler{}, byTarget(IndexTarget), builder.WithPredicates(predicate.Funcs{UpdateFunc: retargeted})).
@@ -161,5 +165,5 @@ func profileChanged(e event.UpdateEvent) bool {
 func portraitChanged(e event.UpdateEvent) bool {
 	old, ok1 := e.ObjectOld.(*kapacity.HorizontalPortrait)
 	hp, ok2 := e.ObjectNew.(*kapacity.HorizontalPortrait)
-	return !ok1 || !ok2 || !equality.Semantic.DeepEqual(old.Status.PortraitData, hp.Status.PortraitData)
+	return !ok1 || !ok2 || !equality.Semantic.DeepEqual(old.Status, hp.Status) || leaving(e)
 }

@@ -1,5 +1,11 @@
 package v1alpha1
 
+import (
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
 // Names that clients of Kapacity rely on.
 const (
 	// Finalizer is set on IHPAs, HorizontalPortraits and ReplicaProfiles while something has to be undone
@@ -91,6 +97,16 @@ const (
 	MessageFailedCreateReplicaProfile        = "failed to create ReplicaProfile: %v"
 	MessageFailedUpdateReplicaProfile        = "failed to patch ReplicaProfile: %v"
 	MessageFailedDeleteReplicaProfile        = "failed to delete ReplicaProfile: %v"
+)
+
+// Defaults of the algorithm KubeHPA, as the API fills them in.
+const DefaultTolerance = "0.1"
+
+// Defaults of the algorithm KubeHPA, as the API fills them in.
+var (
+	DefaultSyncPeriod              = metav1.Duration{Duration: 15 * time.Second}
+	DefaultCPUInitializationPeriod = metav1.Duration{Duration: 5 * time.Minute}
+	DefaultInitialReadinessDelay   = metav1.Duration{Duration: 30 * time.Second}
 )
 
 // Reasons and messages of ConditionScalingLimited.
