@@ -85,6 +85,8 @@ type Parsed struct {
 	Problems []Problem
 	// Barred are the addresses of the External and Object metrics that cannot be collected.
 	Barred []sample.Series
+	// Of are those of the Problems that came up with a metric, by its place in spec.metrics.
+	Of map[int][]Problem
 }
 
 // Options are the operator's.
@@ -97,15 +99,18 @@ type Options struct {
 
 // Parse reads the HPA.
 func Parse(hpa *autoscalingv2.HorizontalPodAutoscaler, registry *collectors.Registry, o Options) Parsed {
-	p := &parser{hpa: hpa, registry: registry, options: o}
+	p := &parser{hpa: hpa, registry: registry, options: o, index: -1}
 	p.read(hpa.Annotations)
 	for i, spec := range hpa.Spec.Metrics {
 		if i >= maxMetrics {
+			p.index = -1
 			p.problem(Problem{Key: "spec.metrics", Message: fmt.Sprintf("has %d metrics; only the first %d are read", len(hpa.Spec.Metrics), maxMetrics), Fatal: true})
 			break
 		}
+		p.index = i
 		p.metric(i, spec)
 	}
+	p.index = -1
 	for _, id := range slices.SortedFunc(maps.Keys(p.configs), compareIDs) {
 		if config := p.configs[id]; !config.used {
 			p.problem(Problem{Metric: id.metric, Key: config.collectors[0].annotation(""),
@@ -120,6 +125,7 @@ type parser struct {
 	registry *collectors.Registry
 	options  Options
 	configs  map[metricID]*config
+	index    int // of the metric that is being read, or -1
 	out      Parsed
 }
 
@@ -158,6 +164,12 @@ func (c *collectorConfig) annotation(key string) string {
 func (p *parser) problem(problem Problem) {
 	if !slices.Contains(p.out.Problems, problem) { // metrics of one name share their annotations
 		p.out.Problems = append(p.out.Problems, problem)
+	}
+	if p.index >= 0 {
+		if p.out.Of == nil {
+			p.out.Of = map[int][]Problem{}
+		}
+		p.out.Of[p.index] = append(p.out.Of[p.index], problem)
 	}
 }
 
@@ -281,14 +293,14 @@ func (p *parser) names() string {
 
 // metric turns one metric of the spec into a query.
 func (p *parser) metric(index int, spec autoscalingv2.MetricSpec) {
-	r := collectors.Request{Namespace: p.hpa.Namespace, Target: objectRef(p.hpa.Spec.ScaleTargetRef)}
+	r := collectors.Request{Namespace: p.hpa.Namespace, Target: ObjectRef(p.hpa.Spec.ScaleTargetRef)}
 	var identifier autoscalingv2.MetricIdentifier
 	switch {
 	case spec.Type == autoscalingv2.PodsMetricSourceType && spec.Pods != nil:
 		r.Kind, identifier, r.TargetType = sample.Pods, spec.Pods.Metric, spec.Pods.Target.Type
 	case spec.Type == autoscalingv2.ObjectMetricSourceType && spec.Object != nil:
 		r.Kind, identifier, r.TargetType = sample.Object, spec.Object.Metric, spec.Object.Target.Type
-		r.Object = objectRef(spec.Object.DescribedObject)
+		r.Object = ObjectRef(spec.Object.DescribedObject)
 	case spec.Type == autoscalingv2.ExternalMetricSourceType && spec.External != nil:
 		r.Kind, identifier, r.TargetType = sample.External, spec.External.Metric, spec.External.Target.Type
 	default:
@@ -524,7 +536,8 @@ func (p *parser) checkKeys(r collectors.Request, own *collectorConfig, name stri
 	}
 }
 
-func objectRef(ref autoscalingv2.CrossVersionObjectReference) sample.ObjectRef {
+// ObjectRef is what ref names; the version does not matter.
+func ObjectRef(ref autoscalingv2.CrossVersionObjectReference) sample.ObjectRef {
 	gv, err := schema.ParseGroupVersion(ref.APIVersion)
 	if err != nil {
 		gv.Group = ref.APIVersion // no such kind will be found, and the message shows what was written
