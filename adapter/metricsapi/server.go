@@ -47,6 +47,8 @@ type ServerOptions struct {
 	Version string
 	// Ready is part of /readyz. May be nil.
 	Ready func() error
+	// Groups are served beside the metrics.
+	Groups []Group
 }
 
 // Server is the API server of the metrics groups.
@@ -106,7 +108,7 @@ func (o ServerOptions) config() (*genericapiserver.RecommendedConfig, error) {
 	}
 	config.EnableProfiling = false
 	definitions := o.definitions()
-	namer := openapinamer.NewDefinitionNamer(apiserver.Scheme)
+	namer := openapinamer.NewDefinitionNamer(o.schemes()...)
 	config.OpenAPIConfig = genericapiserver.DefaultOpenAPIConfig(definitions, namer)
 	config.OpenAPIConfig.Info.Title, config.OpenAPIConfig.Info.Version = "kubetide", o.Version
 	config.OpenAPIV3Config = genericapiserver.DefaultOpenAPIV3Config(definitions, namer)
@@ -124,6 +126,9 @@ func (o ServerOptions) definitions() openapicommon.GetOpenAPIDefinitions {
 	}
 	if o.External {
 		getters = append(getters, generatedexternalmetrics.GetOpenAPIDefinitions)
+	}
+	for _, g := range o.Groups {
+		getters = append(getters, g.Definitions)
 	}
 	return func(ref openapicommon.ReferenceCallback) map[string]openapicommon.OpenAPIDefinition {
 		all := map[string]openapicommon.OpenAPIDefinition{}
@@ -165,6 +170,9 @@ func (o ServerOptions) build(config *genericapiserver.RecommendedConfig) (*Serve
 	}
 	if o.External {
 		advertise(external_metrics.GroupName, "v1beta1", "externalmetrics", "ExternalMetricValueList")
+	}
+	if err := o.installGroups(server.GenericAPIServer); err != nil {
+		return nil, err
 	}
 	return &Server{server: server.GenericAPIServer, address: config.SecureServing.Listener.Addr(), proxies: config.Authentication.RequestHeaderConfig}, nil
 }

@@ -34,6 +34,10 @@ type Candidate struct {
 	Priority int32  `json:"priority"`
 	// Replicas is nil when the provider had no opinion or failed.
 	Replicas *int32 `json:"replicas,omitempty"`
+	// Source says where the value comes from, for example the name of a HorizontalPortrait.
+	Source string `json:"source,omitempty"`
+	// Measured is when the oldest of what the value rests on was measured; nil where it does not age.
+	Measured *time.Time `json:"measured,omitempty"`
 	// Expires is nil when the opinion never expires.
 	Expires *time.Time `json:"expires,omitempty"`
 	Chosen  bool       `json:"chosen,omitempty"`
@@ -62,11 +66,16 @@ type Record struct {
 	Result string `json:"result"`
 	// Next is when the object is looked at again; nil when only an event can change anything.
 	Next *time.Time `json:"next,omitempty"`
+	// NextCause says what will happen at Next, for example "the stabilization window ends".
+	NextCause string `json:"nextCause,omitempty"`
+	// Counterfactuals say what would change the result, a sentence each: "scale-down blocked until 12:04:30".
+	Counterfactuals []string `json:"counterfactuals,omitempty"`
 	// Truncated tells that texts were cut or entries left out to stay within MaxBytes.
 	Truncated bool `json:"truncated,omitempty"`
 }
 
-// String returns the record on one line, for logs and events. It is not bounded; call it on a bounded record where that matters.
+// String returns the record on one line, for logs and events, without what changes though the decision is the same: Measured and
+// the counterfactuals. It is not bounded; call it on a bounded record where that matters.
 func (r Record) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s: %s", r.Object, oneLine(r.Result))
@@ -95,15 +104,18 @@ func (r Record) String() string {
 	}
 	if r.Next != nil {
 		fmt.Fprintf(&b, "; next %s", r.Next.UTC().Format(time.RFC3339))
+		if r.NextCause != "" {
+			fmt.Fprintf(&b, " %s", oneLine(r.NextCause))
+		}
 	}
 	return b.String()
 }
 
-// Bounded returns a copy whose JSON form has at most MaxBytes. Texts are cut first, then the candidates that were not chosen
-// and the earlier steps are left out; the result and the chosen candidate stay.
+// Bounded returns a copy whose JSON form has at most MaxBytes. Texts are cut first, then the candidates that were not chosen,
+// the earlier steps and the last counterfactuals are left out; the result and the chosen candidate stay.
 func (r Record) Bounded() Record {
 	for _, limit := range []int{MaxBytes, 512, 256, 128, 64} {
-		if short := r.cut(limit, len(r.Candidates)+len(r.Steps)); short.size() <= MaxBytes {
+		if short := r.cut(limit, len(r.Candidates)+len(r.Steps)+len(r.Counterfactuals)); short.size() <= MaxBytes {
 			return short
 		}
 	}
@@ -129,7 +141,8 @@ func (r Record) size() int {
 	return len(out)
 }
 
-// cut returns a copy with texts of at most limit bytes and at most entries candidates and as many steps.
+// cut returns a copy with texts of at most limit bytes and at most entries candidates, as many steps and as many
+// counterfactuals.
 func (r Record) cut(limit, entries int) Record {
 	changed := r.Truncated
 	text := func(s string) string {
@@ -137,7 +150,7 @@ func (r Record) cut(limit, entries int) Record {
 		changed = changed || short != s
 		return short
 	}
-	out := Record{Object: r.Object.cut(limit), Time: r.Time, Trigger: text(r.Trigger), Result: text(r.Result), Next: r.Next}
+	out := Record{Object: r.Object.cut(limit), Time: r.Time, Trigger: text(r.Trigger), Result: text(r.Result), Next: r.Next, NextCause: text(r.NextCause)}
 	changed = changed || out.Object != r.Object
 	spare := entries
 	for _, c := range r.Candidates {
@@ -153,7 +166,7 @@ func (r Record) cut(limit, entries int) Record {
 			}
 			spare--
 		}
-		c.Provider, c.Reason = text(c.Provider), text(c.Reason)
+		c.Provider, c.Source, c.Reason = text(c.Provider), text(c.Source), text(c.Reason)
 		out.Candidates = append(out.Candidates, c)
 	}
 	steps := r.Steps
@@ -163,6 +176,13 @@ func (r Record) cut(limit, entries int) Record {
 	for _, s := range steps {
 		s.Stage, s.Reason = text(s.Stage), text(s.Reason)
 		out.Steps = append(out.Steps, s)
+	}
+	counterfactuals := r.Counterfactuals
+	if len(counterfactuals) > entries {
+		counterfactuals, changed = counterfactuals[:entries], true
+	}
+	for _, c := range counterfactuals {
+		out.Counterfactuals = append(out.Counterfactuals, text(c))
 	}
 	out.Truncated = changed
 	return out

@@ -21,13 +21,13 @@ func sample() Record {
 		Object: Object{Kind: "IntelligentHorizontalPodAutoscaler", Namespace: "shop", Name: "cart"}, Time: noon, Trigger: "cron boundary",
 		Candidates: []Candidate{{Provider: "Cron", Priority: 2, Reason: "no opinion: no\nactive window"}, {Provider: "Static", Priority: 1, Replicas: &one, Chosen: true, Reason: "wins"}},
 		Steps:      []Step{{Stage: "merge", Replicas: 1, Reason: "Static wins"}, {Stage: "clamp", Replicas: 1}},
-		Result:     "update ReplicaProfile", Next: &next,
+		Result:     "update ReplicaProfile", Next: &next, NextCause: "gray step due", Counterfactuals: []string{"scale-down blocked until 12:04:30"},
 	}
 }
 
 func TestARecordOnOneLine(t *testing.T) {
 	want := "IntelligentHorizontalPodAutoscaler shop/cart: update ReplicaProfile (cron boundary); Cron@2=- no opinion: no active window; " +
-		"*Static@1=1 wins; merge=1 Static wins; clamp=1; next 2026-01-01T12:00:30Z"
+		"*Static@1=1 wins; merge=1 Static wins; clamp=1; next 2026-01-01T12:00:30Z gray step due"
 	if diff := cmp.Diff(want, sample().String()); diff != "" {
 		t.Errorf("line (-want +got):\n%s", diff)
 	}
@@ -51,12 +51,15 @@ func TestAnyRecordFits(t *testing.T) {
 	text := rapid.OneOf(rapid.String(), rapid.StringN(0, 2000, 9000), rapid.Just(strings.Repeat("\xff", 3000)), rapid.Just(strings.Repeat("<\x00>", 900)))
 	rapid.Check(t, func(t *rapid.T) {
 		r := Record{Object: Object{Kind: text.Draw(t, "kind"), Namespace: text.Draw(t, "namespace"), Name: text.Draw(t, "name")}, Time: noon,
-			Trigger: text.Draw(t, "trigger"), Result: text.Draw(t, "result")}
+			Trigger: text.Draw(t, "trigger"), Result: text.Draw(t, "result"), NextCause: text.Draw(t, "cause")}
 		for i := range rapid.IntRange(0, 60).Draw(t, "candidates") {
-			r.Candidates = append(r.Candidates, Candidate{Provider: text.Draw(t, "provider"), Reason: text.Draw(t, "reason"), Chosen: i == 40})
+			r.Candidates = append(r.Candidates, Candidate{Provider: text.Draw(t, "provider"), Source: text.Draw(t, "source"), Reason: text.Draw(t, "reason"), Chosen: i == 40})
 		}
 		for range rapid.IntRange(0, 60).Draw(t, "steps") {
 			r.Steps = append(r.Steps, Step{Stage: text.Draw(t, "stage"), Reason: text.Draw(t, "why")})
+		}
+		for range rapid.IntRange(0, 30).Draw(t, "counterfactuals") {
+			r.Counterfactuals = append(r.Counterfactuals, text.Draw(t, "counterfactual"))
 		}
 		b := r.Bounded()
 		raw, err := json.Marshal(b)

@@ -82,6 +82,17 @@ func (l *Log) Of(o Object) []Record {
 	return out
 }
 
+// Last returns the newest record of an object.
+func (l *Log) Last(o Object) (Record, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	elements := l.objects[o]
+	if len(elements) == 0 {
+		return Record{}, false
+	}
+	return elements[len(elements)-1].Value.(entry).record, true
+}
+
 // Objects returns every object that has records, in no order.
 func (l *Log) Objects() []Object {
 	l.mu.Lock()
