@@ -531,6 +531,10 @@ type IntelligentHorizontalPodAutoscalerStatus struct {
 	// +optional
 	DesiredReplicas *int32 `json:"desiredReplicas,omitempty"`
 
+	// The replica count that spec.hold keeps. Absent: nothing is held. A Kubetide addition.
+	// +optional
+	HeldReplicas *int32 `json:"heldReplicas,omitempty"`
+
 	// The number of running pods in the state Online. A Kubetide addition.
 	// +optional
 	OnlineReplicas *int32 `json:"onlineReplicas,omitempty"`

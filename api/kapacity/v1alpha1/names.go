@@ -140,6 +140,10 @@ const (
 	ReasonNoConflict        = "NoConflict"
 	ReasonAnotherAutoscaler = "AnotherAutoscaler"
 	ReasonReplicasWritten   = "ReplicasWrittenByOther"
+	// Held. The first two are also reasons of Normal events.
+	ReasonHoldBegan = "HoldBegan"
+	ReasonHoldEnded = "HoldEnded"
+	ReasonNotHeld   = "NotHeld"
 )
 
 // Reasons of the Normal events of the IHPA controller, and their texts. The misspelling is part of the contract.

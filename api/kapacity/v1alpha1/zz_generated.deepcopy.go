@@ -664,6 +664,11 @@ func (in *IntelligentHorizontalPodAutoscalerStatus) DeepCopyInto(out *Intelligen
 		*out = new(int32)
 		**out = **in
 	}
+	if in.HeldReplicas != nil {
+		in, out := &in.HeldReplicas, &out.HeldReplicas
+		*out = new(int32)
+		**out = **in
+	}
 	if in.OnlineReplicas != nil {
 		in, out := &in.OnlineReplicas, &out.OnlineReplicas
 		*out = new(int32)
