@@ -7,12 +7,9 @@
 package jsonvalue
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"math"
 	"strconv"
 	"strings"
@@ -108,137 +105,116 @@ func (e *Expression) Evaluate(ctx context.Context, document []byte) (milli int64
 			milli, err = 0, fmt.Errorf("the expression cannot be evaluated: %v", r)
 		}
 	}()
-	root, err := decode(document)
+	d, root, err := read(document)
 	if err != nil {
 		return 0, err
 	}
-	r := &run{ctx: ctx, root: root, steps: maxSteps}
-	v, err := e.eval(ctx, scope{run: r, current: root})
+	r := &run{document: d, ctx: ctx, root: root, steps: maxSteps}
+	v, err := e.eval(ctx, item{r, root})
 	if err != nil {
 		return 0, err
 	}
-	if matched, ok := v.(nodes); ok { // a path's; a script has one value
-		switch len(matched) {
-		case 0:
-			v = absent{}
-		case 1:
-			v = matched[0]
-		default:
-			v = []any(matched)
-		}
-	}
-	return e.number(r, v)
+	return e.number(v)
 }
 
-func (e *Expression) number(r *run, v any) (int64, error) {
+func (e *Expression) number(v any) (int64, error) {
 	switch v := v.(type) {
 	case absent:
 		return 0, errors.New("unexpected json: expected single numeric or array value, but the path matches nothing")
-	case json.Number:
-		if i, err := strconv.ParseInt(v.String(), 10, 64); err == nil && i <= math.MaxInt64/1000 && i >= math.MinInt64/1000 {
-			return i * 1000, nil // a float64 would lose digits
-		}
-		f, err := number(v)
-		if err != nil {
-			return 0, err
-		}
-		return sample.Milli(f)
 	case float64:
 		return sample.Milli(v)
-	case []any:
+	case *several:
 		if e.aggregator == "" {
-			return 0, fmt.Errorf("no aggregator function has been specified, but there are %d values", len(v))
+			return 0, fmt.Errorf("no aggregator function has been specified, but there are %d values", v.count)
 		}
-		if len(v) == 0 {
-			return 0, errors.New("no data: the array is empty")
+	case item:
+		switch v.kind() {
+		case numeral, size:
+			return milliOf(v)
+		case array:
+			if e.aggregator == "" {
+				return 0, fmt.Errorf("no aggregator function has been specified, but there are %d values", v.count())
+			}
+			if v.count() == 0 {
+				return 0, errors.New("no data: the array is empty")
+			}
 		}
-		f, err := aggregate(r, string(e.aggregator), v)
-		if err != nil {
-			return 0, err
-		}
-		return sample.Milli(f)
 	}
-	return 0, fmt.Errorf("unsupported type: the value is %s, not a number", describe(v))
+	t, ok, err := tallyOf(v, false)
+	if !ok && err == nil {
+		return 0, noNumber{v}
+	}
+	f, err := t.result(string(e.aggregator), err)
+	if err != nil {
+		return 0, err
+	}
+	return sample.Milli(f)
 }
 
-// aggregate wants at least one value for all but sum.
-func aggregate(r *run, name string, values []any) (float64, error) {
-	if len(values) == 0 && name != "sum" {
+func milliOf(v item) (int64, error) {
+	f, err := number(v)
+	if err != nil {
+		return 0, err
+	}
+	if v.kind() == numeral {
+		if i, err := strconv.ParseInt(string(v.numeral(v.node)), 10, 64); err == nil && i <= math.MaxInt64/1000 && i >= math.MinInt64/1000 {
+			return i * 1000, nil // a float64 would lose digits
+		}
+	}
+	return sample.Milli(f)
+}
+
+// tally is what can be asked of several numbers. The zero value is of none.
+type tally struct {
+	count            int
+	sum, least, most float64
+	err              error // of the first that is none
+	failed           int   // which that is
+}
+
+func (t *tally) add(f float64, err error) {
+	if err != nil && t.err == nil {
+		t.err, t.failed = err, t.count
+	}
+	if t.count == 0 {
+		t.least, t.most = f, f
+	}
+	t.count++
+	t.sum, t.least, t.most = t.sum+f, min(t.least, f), max(t.most, f)
+}
+
+// tallyOf adds up an array, and an object if that is wanted. ok says whether v is one.
+func tallyOf(v any, objects bool) (t tally, ok bool, err error) {
+	switch v := v.(type) {
+	case *several:
+		return v.tally, true, nil
+	case item:
+		if v.kind() == array || v.kind() == object && objects {
+			children := v.children(v.node)
+			for _, n := range children {
+				t.add(v.number(n))
+			}
+			return t, true, v.spend(len(children))
+		}
+	}
+	return t, false, nil
+}
+
+// result wants at least one value for all but sum.
+func (t tally) result(name string, err error) (float64, error) {
+	switch {
+	case err != nil:
+		return 0, err
+	case t.err != nil:
+		return 0, fmt.Errorf("item %d: %w", t.failed, t.err)
+	case t.count == 0 && name != "sum":
 		return 0, fmt.Errorf("no data: there is no %s of an empty array", name)
+	case name == "avg":
+		return t.sum / float64(t.count), nil
+	case name == "min":
+		return t.least, nil
+	case name == "max":
+		return t.most, nil
 	}
-	var sum, least, most float64
-	for i, v := range values {
-		if err := r.spend(1); err != nil {
-			return 0, err
-		}
-		f, err := number(v)
-		if err != nil {
-			return 0, fmt.Errorf("item %d: %w", i, err)
-		}
-		if i == 0 {
-			least, most = f, f
-		}
-		sum, least, most = sum+f, min(least, f), max(most, f)
-	}
-	switch name {
-	case "avg":
-		return sum / float64(len(values)), nil
-	case "min":
-		return least, nil
-	case "max":
-		return most, nil
-	}
-	return sum, nil
-}
-
-func decode(document []byte) (any, error) {
-	if len(document) > MaxDocument {
-		return nil, fmt.Errorf("the document has %d bytes, the limit is %d", len(document), MaxDocument)
-	}
-	if err := measure(document); err != nil {
-		return nil, err
-	}
-	d := json.NewDecoder(bytes.NewReader(document))
-	d.UseNumber()
-	var root any
-	err := d.Decode(&root)
-	if err == nil {
-		if _, err = d.Token(); errors.Is(err, io.EOF) {
-			return root, nil
-		}
-		err = errors.New("something follows the first value")
-	}
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		err = errors.New("unexpected end of file")
-	}
-	return nil, fmt.Errorf("the document is not JSON: %w", err)
-}
-
-// measure refuses what would take much more memory decoded than it has bytes. It need not be exact on what is not JSON.
-func measure(document []byte) error {
-	depth, values, quoted := 0, 1, false
-	for i := 0; i < len(document); i++ {
-		switch c := document[i]; {
-		case quoted:
-			if c == '\\' {
-				i++
-			}
-			quoted = c != '"'
-		case c == '"':
-			quoted = true
-		case c == '[' || c == '{':
-			values++
-			if depth++; depth > MaxDepth {
-				return fmt.Errorf("the document is nested deeper than %d levels", MaxDepth)
-			}
-		case c == ']' || c == '}':
-			depth--
-		case c == ',':
-			values++
-		}
-	}
-	if values > MaxValues {
-		return fmt.Errorf("the document has more than %d values", MaxValues)
-	}
-	return nil
+	return t.sum, nil
 }

@@ -2,15 +2,14 @@ package jsonvalue
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"math"
 	"slices"
 	"strconv"
 	"strings"
 	"text/scanner"
+	"unicode/utf8"
 
 	"github.com/PaesslerAG/gval"
 
@@ -19,8 +18,9 @@ import (
 
 // run is one evaluation.
 type run struct {
+	*document
 	ctx   context.Context
-	root  any
+	root  node
 	steps int
 }
 
@@ -40,31 +40,81 @@ func (r *run) spend(n int) error {
 // stopped tells the end of the whole run from an error that concerns one value only.
 func (r *run) stopped() bool { return r.steps < 0 || r.ctx.Err() != nil }
 
-// scope is what gval hands to every part of an expression: the run, and what @ stands for.
-type scope struct {
-	run     *run
-	current any
+// item is a value of the document. gval hands one to every part of an expression: what @ stands for.
+type item struct {
+	*run
+	node
 }
 
-// runOf returns the run of a scope. gval folds constants while it parses, without a scope.
+func (i item) string() literal { return i.literal(i.place()) }
+
+// runOf returns the run of an item. gval folds constants while it parses, without one.
 func runOf(v any) *run {
-	if s, ok := v.(scope); ok {
-		return s.run
+	if i, ok := v.(item); ok {
+		return i.run
 	}
 	return &run{ctx: context.Background(), steps: maxSteps}
 }
 
-// nodes is what a path matches.
-type nodes []any
-
 // absent stands for a path that matches nothing, inside of a script.
 type absent struct{}
 
-// segment is one step of a path: it turns what has been matched so far into what is matched now.
-type segment func(ctx context.Context, r *run, in nodes) (nodes, error)
+// several are the values of a path that matches more than one. They are not held: what anybody may ask of them is known.
+type several struct {
+	run         *run
+	first, last node
+	tally
+}
 
-// parsePath reads the path behind a $ or @ and returns an Evaluable of nodes.
-func parsePath(ctx context.Context, p *gval.Parser, start func(scope) any) (gval.Evaluable, error) {
+// emit takes a value that matches.
+type emit func(n node) error
+
+// segment is one step of a path: it hands on what matches below n.
+type segment func(ctx context.Context, r *run, n node, to emit) error
+
+// path is a compiled JSON path. Its values come in the order of the document, those of an object in the order of their keys, so
+// that equal documents give equal sums.
+type path struct {
+	start    func(item) node
+	segments []segment
+}
+
+// match walks the path.
+func (p path) match(ctx context.Context, at item, to emit) error {
+	for _, s := range slices.Backward(p.segments) {
+		next := to
+		to = func(n node) error { return s(ctx, at.run, n, next) }
+	}
+	return to(p.start(at))
+}
+
+// value makes one value of what the path matches, as upstream does: several are an array.
+func (p path) value(ctx context.Context, v any) (any, error) {
+	at := v.(item)
+	found := several{run: at.run}
+	err := p.match(ctx, at, func(n node) error {
+		if found.count == 0 {
+			found.first = n
+		}
+		found.last = n
+		if found.add(at.number(n)); found.count > MaxValues {
+			return fmt.Errorf("the path matches more than %d values", MaxValues)
+		}
+		return nil
+	})
+	switch {
+	case err != nil:
+		return nil, err
+	case found.count == 0:
+		return absent{}, nil
+	case found.count == 1:
+		return item{at.run, found.first}, nil
+	}
+	return &found, nil
+}
+
+// parsePath reads the path behind a $ or @, which stands for start.
+func parsePath(ctx context.Context, p *gval.Parser, start func(item) node) (gval.Evaluable, error) {
 	var segments []segment
 	for {
 		var s segment
@@ -95,17 +145,7 @@ func parsePath(ctx context.Context, p *gval.Parser, start func(scope) any) (gval
 			s, err = parseBracket(ctx, p)
 		default:
 			p.Camouflage("JSON path", '.', '[')
-			return func(ctx context.Context, v any) (any, error) {
-				sc := v.(scope)
-				matched := nodes{start(sc)}
-				for _, s := range segments {
-					var err error
-					if matched, err = s(ctx, sc.run, matched); err != nil {
-						return nil, err
-					}
-				}
-				return matched, nil
-			}, nil
+			return path{start, segments}.value, nil
 		}
 		if err != nil {
 			return nil, err
@@ -175,238 +215,240 @@ func bracket(parts []gval.Evaluable, separator rune) (segment, error) {
 	return slice(append(parts, nil, nil)[:3]), nil
 }
 
-// add appends v to out within the bounds.
-func (r *run) add(out nodes, v any) (nodes, error) {
-	if len(out) >= MaxValues {
-		return nil, fmt.Errorf("the path matches more than %d values", MaxValues)
+// pass hands n on at its price.
+func (r *run) pass(n node, to emit) error {
+	if err := r.spend(1); err != nil {
+		return err
 	}
-	return append(out, v), r.spend(1)
+	return to(n)
 }
 
-// visit calls f for the items of an array, and for the values of an object in the order of their keys, so that equal
-// documents give equal sums.
-func (r *run) visit(v any, f func(v any) error) error {
-	switch v := v.(type) {
-	case []any:
-		for _, e := range v {
-			if err := f(e); err != nil {
-				return err
-			}
-		}
-	case map[string]any:
-		if err := r.spend(len(v)); err != nil {
+func star(_ context.Context, r *run, n node, to emit) error {
+	for _, c := range r.children(n) {
+		if err := r.pass(c, to); err != nil {
 			return err
-		}
-		for _, k := range slices.Sorted(maps.Keys(v)) {
-			if err := f(v[k]); err != nil {
-				return err
-			}
 		}
 	}
 	return nil
 }
 
-func star(_ context.Context, r *run, in nodes) (out nodes, err error) {
-	for _, v := range in {
-		if err = r.visit(v, func(v any) error { out, err = r.add(out, v); return err }); err != nil {
-			return nil, err
-		}
-	}
-	return out, nil
-}
-
-// descend matches each value and all arrays and objects in it. Its recursion ends at MaxDepth.
-func descend(_ context.Context, r *run, in nodes) (out nodes, err error) {
-	var walk func(v any) error
-	walk = func(v any) error {
-		switch v.(type) {
-		case []any, map[string]any:
-			if out, err = r.add(out, v); err != nil {
-				return err
-			}
-			return r.visit(v, walk)
-		}
+// descend matches the value and all arrays and objects in it. Its recursion ends at MaxDepth.
+func descend(ctx context.Context, r *run, n node, to emit) error {
+	if !n.holds() {
 		return r.spend(1)
 	}
-	for _, v := range in {
-		if err := walk(v); err != nil {
-			return nil, err
+	if err := r.pass(n, to); err != nil {
+		return err
+	}
+	for _, c := range r.children(n) {
+		if err := descend(ctx, r, c, to); err != nil {
+			return err
 		}
 	}
-	return out, nil
+	return nil
 }
 
 // children matches one child for each key. A key that fits no child matches nothing.
 func children(keys ...gval.Evaluable) segment {
-	return func(ctx context.Context, r *run, in nodes) (out nodes, err error) {
-		for _, v := range in {
-			for _, key := range keys {
-				if err := r.spend(1); err != nil {
-					return nil, err
-				}
-				k, err := key(ctx, scope{run: r, current: v})
-				if err != nil {
+	constants := make([]any, len(keys))
+	for i, key := range keys {
+		if key.IsConst() {
+			constants[i], _ = key(context.Background(), nil)
+		}
+	}
+	return func(ctx context.Context, r *run, n node, to emit) error {
+		for i, key := range keys {
+			if err := r.spend(1); err != nil {
+				return err
+			}
+			k, err := constants[i], error(nil)
+			if k == nil {
+				if k, err = key(ctx, item{r, n}); err != nil {
 					if r.stopped() {
-						return nil, err
+						return err
 					}
 					continue
 				}
-				if c, ok := child(v, k); ok {
-					if out, err = r.add(out, c); err != nil {
-						return nil, err
-					}
+			}
+			c, ok, err := r.child(n, k)
+			if err != nil {
+				return err
+			}
+			if ok {
+				if err := r.pass(c, to); err != nil {
+					return err
 				}
 			}
 		}
-		return out, nil
+		return nil
 	}
 }
 
-func child(v, key any) (any, bool) {
-	if n, ok := key.(json.Number); ok {
-		key, _ = number(n)
+func (r *run) child(n node, key any) (c node, ok bool, err error) {
+	name, named := key.(string)
+	index, numeric := key.(float64)
+	if i, ok := key.(item); ok {
+		switch i.kind() {
+		case text:
+			name, named = i.string().start(MaxDocument), true
+			err = r.spend(len(name) / 64)
+		case numeral, size:
+			index, err = number(i)
+			numeric = err == nil
+			err = nil
+		}
 	}
-	switch v := v.(type) {
-	case map[string]any:
-		name, ok := key.(string)
-		if f, numeric := key.(float64); numeric {
-			name, ok = strconv.FormatFloat(f, 'f', -1, 64), true
+	switch n.kind() {
+	case object:
+		if numeric {
+			name, named = strconv.FormatFloat(index, 'f', -1, 64), true
 		}
-		if !ok {
-			return nil, false
+		if named {
+			c, ok = r.member(n, name)
 		}
-		c, ok := v[name]
-		return c, ok
-	case []any:
-		if key == "length" {
-			return float64(len(v)), true
+	case array:
+		if name == "length" {
+			return sizeOf(n), true, err
 		}
-		index, ok := key.(float64)
-		if s, text := key.(string); text {
-			i, err := strconv.Atoi(s)
-			index, ok = float64(i), err == nil
+		if named {
+			i, err := strconv.Atoi(name)
+			index, numeric = float64(i), err == nil
 		}
+		count := float64(n.count())
 		if index < 0 {
-			index += float64(len(v))
+			index += count
 		}
-		if !ok || index != math.Trunc(index) || index < 0 || index >= float64(len(v)) {
-			return nil, false
+		if numeric && index == math.Trunc(index) && index >= 0 && index < count {
+			c, ok = r.children(n)[int(index)], true
 		}
-		return v[int(index)], true
 	}
-	return nil, false
+	return c, ok, err
 }
 
 // slice matches the items [start:end:step] of arrays; negative numbers count from the end.
 func slice(parts []gval.Evaluable) segment {
-	return func(ctx context.Context, r *run, in nodes) (out nodes, err error) {
-		for _, v := range in {
-			if err := r.spend(1); err != nil {
-				return nil, err
-			}
-			items, ok := v.([]any)
-			if !ok {
-				continue
-			}
-			n := len(items)
-			part := func(i, absent int) (int, error) {
-				if parts[i] == nil {
-					return absent, nil
-				}
-				k, err := parts[i](ctx, scope{run: r, current: v})
-				if err != nil {
-					return 0, err
-				}
-				f, err := number(k)
-				if err != nil || f != math.Trunc(f) {
-					return 0, fmt.Errorf("part %d of the range is %s, not a whole number", i+1, describe(k))
-				}
-				f = max(float64(-n-1), min(f, float64(n+1))) // further makes no difference, and cannot overflow
-				if i < 2 && f < 0 {
-					f += float64(n)
-				}
-				return int(f), nil
-			}
-			step, err := part(2, 1)
-			if err != nil {
-				return nil, err
-			}
-			first, last := 0, n
-			if step < 0 {
-				first, last = n-1, -1
-			}
-			start, err := part(0, first)
-			if err != nil {
-				return nil, err
-			}
-			end, err := part(1, last)
-			if err != nil {
-				return nil, err
-			}
-			switch {
-			case step > 0:
-				for i := max(start, 0); i < min(end, n) && err == nil; i += step {
-					out, err = r.add(out, items[i])
-				}
-			case step < 0:
-				for i := min(start, n-1); i > max(end, -1) && err == nil; i += step {
-					out, err = r.add(out, items[i])
-				}
-			default:
-				err = errors.New("the step of a range cannot be 0")
-			}
-			if err != nil {
-				return nil, err
-			}
+	return func(ctx context.Context, r *run, at node, to emit) error {
+		if err := r.spend(1); err != nil || at.kind() != array {
+			return err
 		}
-		return out, nil
+		items := r.children(at)
+		n := len(items)
+		part := func(i, absent int) (int, error) {
+			if parts[i] == nil {
+				return absent, nil
+			}
+			k, err := parts[i](ctx, item{r, at})
+			if err != nil {
+				return 0, err
+			}
+			f, err := number(k)
+			if err != nil || f != math.Trunc(f) {
+				return 0, fmt.Errorf("part %d of the range is %s, not a whole number", i+1, describe(k))
+			}
+			f = max(float64(-n-1), min(f, float64(n+1))) // further makes no difference, and cannot overflow
+			if i < 2 && f < 0 {
+				f += float64(n)
+			}
+			return int(f), nil
+		}
+		step, err := part(2, 1)
+		if err != nil {
+			return err
+		}
+		first, last := 0, n
+		if step < 0 {
+			first, last = n-1, -1
+		}
+		start, err := part(0, first)
+		if err != nil {
+			return err
+		}
+		end, err := part(1, last)
+		if err != nil {
+			return err
+		}
+		switch {
+		case step > 0:
+			for i := max(start, 0); i < min(end, n) && err == nil; i += step {
+				err = r.pass(items[i], to)
+			}
+		case step < 0:
+			for i := min(start, n-1); i > max(end, -1) && err == nil; i += step {
+				err = r.pass(items[i], to)
+			}
+		default:
+			err = errors.New("the step of a range cannot be 0")
+		}
+		return err
 	}
 }
 
 // filter matches the items for which the condition holds. Where it cannot be evaluated, as a compared field is missing, it
 // does not hold.
 func filter(condition gval.Evaluable) segment {
-	return func(ctx context.Context, r *run, in nodes) (out nodes, err error) {
-		for _, v := range in {
-			err := r.visit(v, func(v any) error {
-				if err := r.spend(1); err != nil {
+	return func(ctx context.Context, r *run, n node, to emit) error {
+		for _, c := range r.children(n) {
+			if err := r.spend(1); err != nil {
+				return err
+			}
+			holds, err := condition(ctx, item{r, c})
+			switch {
+			case err != nil && r.stopped():
+				return err
+			case err == nil && truth(holds):
+				err = r.pass(c, to)
+				if err != nil {
 					return err
 				}
-				holds, err := condition(ctx, scope{run: r, current: v})
-				if err != nil {
-					if r.stopped() {
-						return err
-					}
-					return nil
-				}
-				if truth(holds) {
-					out, err = r.add(out, v)
-				}
-				return err
-			})
-			if err != nil {
-				return nil, err
 			}
 		}
-		return out, nil
+		return nil
 	}
 }
 
-// number is the float64 of a decoded or computed number. One that is too large is an error.
+// maxNumeral is how long a number may be in bytes, if somebody looks at it.
+const maxNumeral = 1024
+
+// number is the float64 of a number of the document or a computed one. One that is too large is an error.
 func number(v any) (float64, error) {
 	switch v := v.(type) {
 	case float64:
 		return v, nil
-	case json.Number:
-		f, err := strconv.ParseFloat(v.String(), 64)
-		if errors.Is(err, strconv.ErrRange) {
-			err = sample.ErrNotFinite
-		}
-		return f, err
+	case item:
+		return v.number(v.node)
 	case absent:
 		return 0, errors.New("the path matches nothing")
 	}
-	return 0, fmt.Errorf("unsupported type: the value is %s, not a number", describe(v))
+	return 0, noNumber{v}
+}
+
+func (r *run) number(n node) (float64, error) {
+	switch n.kind() {
+	case size:
+		return float64(n.count()), nil
+	case numeral:
+		written := r.numeral(n)
+		if len(written) > maxNumeral {
+			return 0, fmt.Errorf("a number of %d characters is longer than the limit of %d", len(written), maxNumeral)
+		}
+		return parseNumber(string(written))
+	}
+	return 0, noNumber{item{r, n}}
+}
+
+// noNumber is the error of a value that is none. Most are never shown, so that it has no text yet.
+type noNumber struct{ value any }
+
+func (e noNumber) Error() string {
+	return "unsupported type: the value is " + describe(e.value) + ", not a number"
+}
+
+func parseNumber(written string) (float64, error) {
+	f, err := strconv.ParseFloat(written, 64)
+	if errors.Is(err, strconv.ErrRange) {
+		err = sample.ErrNotFinite
+	}
+	return f, err
 }
 
 // finite passes what is a number on. An infinite part must not end as the 0 of 1 / (1 / 0).
@@ -423,32 +465,58 @@ func truth(v any) bool {
 		return v
 	case string:
 		return v != ""
-	case []any:
-		return len(v) > 0
-	case map[string]any:
-		return len(v) > 0
-	case float64, json.Number:
-		f, err := number(v)
-		return err == nil && f != 0
+	case *several:
+		return true
+	case item:
+		switch v.kind() {
+		case yes:
+			return true
+		case text:
+			s := v.string()
+			return len(s.next()) > 0
+		case array, object:
+			return v.count() > 0
+		case numeral, size:
+			f, err := number(v)
+			return err == nil && f != 0
+		}
+	case float64:
+		return v != 0
 	}
 	return false
 }
 
 // describe names what v is, for errors. It repeats no more than a few characters of a foreign string.
 func describe(v any) string {
+	const most = 32
 	switch v := v.(type) {
 	case nil:
 		return "null"
 	case bool:
 		return strconv.FormatBool(v)
 	case string:
-		return "the string " + strconv.Quote(strings.ToValidUTF8(fmt.Sprintf("%.32s", v), "?"))
-	case []any:
-		return fmt.Sprintf("an array of %d", len(v))
-	case map[string]any:
-		return fmt.Sprintf("an object of %d", len(v))
+		return "the string " + strconv.Quote(strings.ToValidUTF8(fmt.Sprintf("%.*s", most, v), "?"))
+	case *several:
+		return fmt.Sprintf("an array of %d", v.count)
 	case absent:
 		return "missing"
+	case item:
+		switch v.kind() {
+		case null:
+			return "null"
+		case no, yes:
+			return strconv.FormatBool(v.kind() == yes)
+		case text:
+			return describe(v.string().start(most * utf8.UTFMax))
+		case array:
+			return fmt.Sprintf("an array of %d", v.count())
+		case object:
+			return fmt.Sprintf("an object of %d", v.count())
+		case numeral:
+			return fmt.Sprintf("%.*s", most, v.numeral(v.node))
+		case size:
+			return strconv.Itoa(v.count())
+		}
 	}
 	return fmt.Sprint(v)
 }

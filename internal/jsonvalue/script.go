@@ -1,8 +1,8 @@
 package jsonvalue
 
 import (
+	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
@@ -29,10 +29,10 @@ func init() {
 		gval.Parentheses(),
 		literals(),
 		gval.PrefixExtension('$', func(ctx context.Context, p *gval.Parser) (gval.Evaluable, error) {
-			return value(parsePath(ctx, p, func(s scope) any { return s.run.root }))
+			return parsePath(ctx, p, root)
 		}),
 		gval.PrefixExtension('@', func(ctx context.Context, p *gval.Parser) (gval.Evaluable, error) {
-			return value(parsePath(ctx, p, func(s scope) any { return s.current }))
+			return parsePath(ctx, p, func(at item) node { return at.node })
 		}),
 		gval.PrefixMetaPrefix(scanner.Ident, parseName),
 		unary('-', func(v any) (any, error) {
@@ -72,13 +72,15 @@ func init() {
 			if p.Scan() != '$' {
 				return nil, errors.New("a path begins with $; arithmetic belongs into json-eval")
 			}
-			eval, err := parsePath(ctx, p, func(s scope) any { return s.run.root })
+			eval, err := parsePath(ctx, p, root)
 			if err == nil && p.Scan() != scanner.EOF {
 				err = p.Expected("the path; arithmetic belongs into json-eval", '.', '[')
 			}
 			return eval, err
 		}))
 }
+
+func root(at item) node { return at.root }
 
 func literals() gval.Language {
 	constant := func(read func(p *gval.Parser) (any, error)) func(context.Context, *gval.Parser) (gval.Evaluable, error) {
@@ -87,7 +89,7 @@ func literals() gval.Language {
 			return p.Const(v), err
 		}
 	}
-	numeral := constant(func(p *gval.Parser) (any, error) { return number(json.Number(p.TokenText())) })
+	numeral := constant(func(p *gval.Parser) (any, error) { return parseNumber(p.TokenText()) })
 	return gval.NewLanguage(
 		gval.PrefixExtension(scanner.Int, numeral),
 		gval.PrefixExtension(scanner.Float, numeral),
@@ -95,24 +97,6 @@ func literals() gval.Language {
 			s, _, err := unquote(p.TokenText())
 			return s, err
 		})))
-}
-
-// value makes one value of what a path matches, as upstream does: several are an array.
-func value(path gval.Evaluable, err error) (gval.Evaluable, error) {
-	return func(ctx context.Context, v any) (any, error) {
-		matched, err := path(ctx, v)
-		if err != nil {
-			return nil, err
-		}
-		switch m := matched.(nodes); len(m) {
-		case 0:
-			return absent{}, nil
-		case 1:
-			return m[0], nil
-		default:
-			return []any(m), nil
-		}
-	}, err
 }
 
 func unary(symbol rune, f func(v any) (any, error)) gval.Language {
@@ -188,29 +172,60 @@ func integer(v any) (int64, error) {
 	return int64(f), err
 }
 
+// plainOf returns null and truth values of a document as gval has them, and all else as it is.
+func plainOf(v any) any {
+	if i, ok := v.(item); ok {
+		switch i.kind() {
+		case null:
+			return nil
+		case no, yes:
+			return i.kind() == yes
+		}
+	}
+	return v
+}
+
+// stringOf returns a string, one of the document or a computed one.
+func stringOf(v any) (literal, bool) {
+	switch v := v.(type) {
+	case string:
+		return plain(v), true
+	case item:
+		if v.kind() == text {
+			return v.string(), true
+		}
+	}
+	return literal{}, false
+}
+
 func equal(r *run, a, b any) (bool, error) {
 	if x, err := number(a); err == nil {
 		y, err := number(b)
 		return err == nil && x == y, nil
 	}
-	switch a := a.(type) {
+	a, b = plainOf(a), plainOf(b)
+	switch a.(type) {
 	case nil, bool:
 		return a == b, nil
-	case string:
-		b, ok := b.(string)
-		return ok && len(a) == len(b) && a == b, r.spend(len(a) / 64)
 	}
-	return false, nil
+	s, ok := stringOf(a)
+	t, same := stringOf(b)
+	if !ok || !same {
+		return false, nil
+	}
+	c, work := compareStrings(s, t)
+	return c == 0, r.spend(work / 64)
 }
 
 func order(holds func(c int) bool) func(*run, any, any) (any, error) {
 	return func(r *run, a, b any) (any, error) {
-		if s, ok := a.(string); ok {
-			t, ok := b.(string)
+		if s, ok := stringOf(a); ok {
+			t, ok := stringOf(b)
 			if !ok {
 				return nil, fmt.Errorf("a string cannot be compared with %s", describe(b))
 			}
-			return holds(strings.Compare(s, t)), r.spend(min(len(s), len(t)) / 64)
+			c, work := compareStrings(s, t)
+			return holds(c), r.spend(work / 64)
 		}
 		x, err := number(a)
 		if err != nil {
@@ -220,13 +235,7 @@ func order(holds func(c int) bool) func(*run, any, any) (any, error) {
 		if err != nil {
 			return nil, err
 		}
-		switch {
-		case x < y:
-			return holds(-1), nil
-		case x > y:
-			return holds(1), nil
-		}
-		return holds(0), nil
+		return holds(cmp.Compare(x, y)), nil
 	}
 }
 
@@ -258,14 +267,14 @@ func match(left, right gval.Evaluable) (gval.Evaluable, error) {
 		if err != nil {
 			return nil, err
 		}
-		s, ok := a.(string)
+		s, ok := stringOf(a)
 		if !ok {
 			return nil, fmt.Errorf("\"=~\": the value is %s, not a string", describe(a))
 		}
-		if err := runOf(v).spend(1 + len(s)*len(program.Inst)/8); err != nil {
+		if err := runOf(v).spend(1 + s.length()*len(program.Inst)/8); err != nil {
 			return nil, err
 		}
-		return compiled.MatchString(s), nil
+		return compiled.MatchReader(&runes{literal: s}), nil
 	}, nil
 }
 
@@ -292,11 +301,16 @@ var ofNumber = map[string]func(float64) float64{
 var ofValue = map[string]func(v any) (any, error){
 	"not": func(v any) (any, error) { return !truth(v), nil },
 	"length": func(v any) (any, error) {
+		if s, ok := stringOf(v); ok {
+			return float64(s.length()), nil
+		}
 		switch v := v.(type) {
-		case []any:
-			return float64(len(v)), nil
-		case string:
-			return float64(len(v)), nil
+		case *several:
+			return float64(v.count), nil
+		case item:
+			if v.kind() == array {
+				return float64(v.count()), nil
+			}
 		case absent:
 			return nil, errors.New("the path matches nothing")
 		}
@@ -304,32 +318,50 @@ var ofValue = map[string]func(v any) (any, error){
 	},
 	"size": func(v any) (any, error) {
 		switch v := v.(type) {
-		case []any:
-			return float64(len(v)), nil
-		case map[string]any:
-			return float64(len(v)), nil
+		case *several:
+			return float64(v.count), nil
+		case item:
+			if v.holds() {
+				return float64(v.count()), nil
+			}
 		case absent:
 			return nil, errors.New("the path matches nothing")
 		}
 		return 0.0, nil
 	},
-	"first": func(v any) (any, error) { return item(v, func(int) int { return 0 }) },
-	"last":  func(v any) (any, error) { return item(v, func(n int) int { return n - 1 }) },
+	"first": func(v any) (any, error) {
+		return end(v, func(s *several) node { return s.first }, func(n []node) node { return n[0] })
+	},
+	"last": func(v any) (any, error) {
+		return end(v, func(s *several) node { return s.last }, func(n []node) node { return n[len(n)-1] })
+	},
 
-	"is_null":    func(v any) (any, error) { return v == nil, nil },
+	"is_null":    func(v any) (any, error) { return plainOf(v) == nil, nil },
 	"is_numeric": func(v any) (any, error) { _, err := number(v); return err == nil, nil },
 	"is_float":   func(v any) (any, error) { _, err := number(v); return err == nil, nil },
 	"is_int":     func(v any) (any, error) { _, err := integer(v); return err == nil, nil },
 	"is_uint":    func(v any) (any, error) { i, err := integer(v); return err == nil && i >= 0, nil },
-	"is_string":  func(v any) (any, error) { _, ok := v.(string); return ok, nil },
-	"is_bool":    func(v any) (any, error) { _, ok := v.(bool); return ok, nil },
-	"is_array":   func(v any) (any, error) { _, ok := v.([]any); return ok, nil },
-	"is_object":  func(v any) (any, error) { _, ok := v.(map[string]any); return ok, nil },
+	"is_string":  func(v any) (any, error) { _, ok := stringOf(v); return ok, nil },
+	"is_bool":    func(v any) (any, error) { _, ok := plainOf(v).(bool); return ok, nil },
+	"is_array":   func(v any) (any, error) { return isArray(v), nil },
+	"is_object":  func(v any) (any, error) { i, ok := v.(item); return ok && i.kind() == object, nil },
 }
 
-func item(v any, index func(n int) int) (any, error) {
-	if a, ok := v.([]any); ok && len(a) > 0 {
-		return a[index(len(a))], nil
+func isArray(v any) bool {
+	i, ok := v.(item)
+	_, matched := v.(*several)
+	return matched || ok && i.kind() == array
+}
+
+// end returns the first or the last item of an array.
+func end(v any, ofSeveral func(*several) node, ofItems func([]node) node) (any, error) {
+	switch v := v.(type) {
+	case *several:
+		return item{v.run, ofSeveral(v)}, nil
+	case item:
+		if v.kind() == array && v.count() > 0 {
+			return item{v.run, ofItems(v.children(v.node))}, nil
+		}
 	}
 	return nil, fmt.Errorf("the value is %s, not an array with items", describe(v))
 }
@@ -383,18 +415,18 @@ func call(name string, arguments []gval.Evaluable) (gval.Evaluable, error) {
 			several = true
 			f = func(r *run, values []any) (any, error) {
 				if len(values) == 1 { // else an array among the values is an error
-					switch v := values[0].(type) {
-					case []any:
-						return aggregate(r, name, v)
-					case map[string]any:
-						var items []any
-						if err := r.visit(v, func(v any) error { items = append(items, v); return nil }); err != nil {
-							return nil, err
-						}
-						return aggregate(r, name, items)
+					if t, ok, err := tallyOf(values[0], true); ok || err != nil {
+						return t.result(name, err)
 					}
 				}
-				return aggregate(r, name, values)
+				var t tally
+				for _, v := range values {
+					if err := r.spend(1); err != nil {
+						return nil, err
+					}
+					t.add(number(v))
+				}
+				return t.result(name, nil)
 			}
 		default:
 			return nil, fmt.Errorf("there is no function %q", name)
