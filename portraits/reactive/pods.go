@@ -175,18 +175,18 @@ func podRequest(pod *corev1.Pod, name corev1.ResourceName) (total resource.Quant
 				found = true
 			}
 		}
-		var restarting resource.Quantity
+		var restarting resource.Quantity // the sum so far
+		some := false
 		for i := range pod.Spec.InitContainers {
 			c := &pod.Spec.InitContainers[i]
 			request, has := c.Resources.Requests[name]
-			found = found || has
 			during := restarting.DeepCopy()
 			during.Add(request)
 			if restarts(c) {
-				restarting = during
+				restarting, some = during, some || has
 			}
-			if during.Cmp(total) > 0 {
-				total = during.DeepCopy()
+			if (has || some) && (!found || during.Cmp(total) > 0) {
+				total, found = during.DeepCopy(), true
 			}
 		}
 	}
