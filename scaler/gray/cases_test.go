@@ -149,6 +149,14 @@ type event struct {
 
 func want(second float64, n int32) event { return event{second, func(w *world) { w.want(n) }} }
 
+func unstable(second float64, rollback bool) event {
+	return event{second, func(w *world) { w.in.Unstable, w.in.Rollback = "errors", rollback }}
+}
+
+func stable(second float64) event {
+	return event{second, func(w *world) { w.in.Unstable, w.in.Rollback = "", false }}
+}
+
 func look(second float64) event { return event{second, func(*world) {}} }
 
 func TestGrayCases(t *testing.T) {
@@ -244,6 +252,51 @@ func TestGrayCases(t *testing.T) {
 			{50, func(w *world) { w.in.Frozen = "rolling update"; w.in.Observed.Applied = false; w.applyAt = time.Time{} }},
 			want(60, 10), want(70, 14), {300, func(w *world) { w.in.Frozen = "" }}, want(310, 13)},
 			log: "10: 6/4/0, 40: 2/8/0, 70: 12/0/0, 100: 14/0/0, 330: 13/1/0, 420: 13/0/0"},
+		"unstable: no step follows, and the next one is not lost": {live: 10, down: cutoff,
+			events: []event{want(10, 2), unstable(25, false), look(100), stable(200)}, log: "10: 6/4/0, 200: 2/8/0, 260: 2/0/0"},
+		"unstable under observation: it begins anew": {live: 10, down: cutoff,
+			events: []event{want(10, 2), unstable(50, false), look(200), stable(300)}, log: "10: 6/4/0, 40: 2/8/0, 360: 2/0/0"},
+		"unstable before it begins: it begins when that is over": {live: 10, down: cutoff,
+			events: []event{unstable(5, false), want(10, 2), stable(100)}, log: "100: 6/4/0, 130: 2/8/0, 190: 2/0/0"},
+		"unstable, with a new target further down: the new run waits": {live: 10, down: cutoff,
+			events: []event{want(10, 6), unstable(20, false), want(25, 4), stable(200)}, log: "10: 8/2/0, 200: 6/4/0, 230: 4/6/0, 290: 4/0/0"},
+		"unstable: up is at once all the same, and lets nobody go": {live: 10, down: cutoff,
+			events: []event{want(10, 2), unstable(25, false), want(30, 8), stable(200)}, log: "10: 6/4/0, 30: 8/2/0, 260: 8/0/0"},
+		"unstable: up by steps all the same, and lets nobody go": {live: 10, up: strategy(Online, 50, 30, 0), down: cutoff,
+			events: []event{want(10, 2), unstable(25, false), want(30, 8), stable(200)}, log: "10: 6/4/0, 30: 7/3/0, 60: 8/2/0, 260: 8/0/0"},
+		"unstable: a run upwards is not stopped": {live: 1, up: strategy(Online, 25, 10, 0), down: cutoff,
+			events: []event{unstable(5, true), want(10, 10)}, log: "10: 3/0/0, 20: 5/0/0, 30: 7/0/0, 40: 10/0/0"},
+		"unstable without a valid value: nobody is let go": {live: 10, down: cutoff,
+			events: []event{want(10, 2), unstable(20, false), {25, func(w *world) { w.in.Target = nil }}, stable(200)}, log: "10: 6/4/0, 260: 6/0/0"},
+		"unstable, and the strategy becomes Deleted: nobody is let go": {live: 10, down: cutoff,
+			events: []event{want(10, 2), unstable(20, false), {25, func(w *world) { w.in.Down = strategy(Deleted, 50, 30, 60) }}, stable(200)},
+			log:    "10: 6/4/0, 200: 2/0/0"},
+		"unstable without a strategy downwards means nothing": {live: 5, events: []event{unstable(5, true), want(10, 1)}, log: "10: 1/0/0"},
+		"rolled back: all are online, and the run begins anew from there": {live: 10, down: cutoff,
+			events: []event{want(10, 2), unstable(50, true), look(100), stable(300)}, log: "10: 6/4/0, 40: 2/8/0, 50: 10/0/0, 300: 6/4/0, 330: 2/8/0, 390: 2/0/0"},
+		"rolled back and stable at once: the next step keeps its distance": {live: 10, down: cutoff,
+			events: []event{want(10, 2), unstable(50, true), stable(51)}, log: "10: 6/4/0, 40: 2/8/0, 50: 10/0/0, 80: 6/4/0, 110: 2/8/0, 170: 2/0/0"},
+		"rolled back, and the target comes up to between": {live: 10, down: cutoff,
+			events: []event{want(10, 2), unstable(50, true), want(60, 6), stable(300)}, log: "10: 6/4/0, 40: 2/8/0, 50: 10/0/0, 300: 8/2/0, 330: 6/4/0, 390: 6/0/0"},
+		"rolled back, and more than all are wanted": {live: 10, down: cutoff,
+			events: []event{want(10, 2), {50, func(w *world) { w.want(12); w.in.Unstable, w.in.Rollback = "errors", true }}}, log: "10: 6/4/0, 40: 2/8/0, 50: 12/0/0"},
+		"rolled back on the way up again": {live: 10, up: strategy(Online, 50, 30, 0), down: cutoff,
+			events: []event{want(10, 2), want(25, 8), unstable(26, true), stable(100)}, log: "10: 6/4/0, 25: 7/1/0, 26: 8/0/0"},
+		"rolled back with scaling up disabled": {live: 10, down: cutoff,
+			events: []event{want(10, 2), {50, func(w *world) { w.in.UpDisabled, w.in.Unstable, w.in.Rollback = true, "errors", true }}, stable(300)},
+			log:    "10: 6/4/0, 40: 2/8/0, 50: 10/0/0, 300: 6/4/0, 330: 2/8/0, 390: 2/0/0"},
+		"rolled back with Standby": {live: 10, down: strategy(Standby, 50, 30, 60),
+			events: []event{want(10, 2), unstable(20, true), stable(300)}, log: "10: 6/0/4, 20: 10/0/0, 300: 6/0/4, 330: 2/0/8, 390: 2/0/0"},
+		"rolled back with Deleted: there is nobody to turn on": {live: 10, down: strategy(Deleted, 50, 30, 0),
+			events: []event{want(10, 4), unstable(20, true), stable(200)}, log: "10: 7/0/0, 200: 4/0/0"},
+		"unstable while paused: the pause holds": {live: 10, down: cutoff,
+			events: []event{want(10, 2), {20, func(w *world) { w.in.Paused, w.in.Unstable, w.in.Rollback = true, "errors", true }},
+				{100, func(w *world) { w.in.Paused = false }}, stable(300)},
+			log: "10: 6/4/0, 100: 10/0/0, 300: 6/4/0, 330: 2/8/0, 390: 2/0/0"},
+		"unstable while frozen: what the freeze restored is not cut again": {live: 10, down: cutoff, events: []event{want(10, 2),
+			{50, func(w *world) { w.in.Frozen = "rolling update"; w.in.Observed.Applied = false; w.applyAt = time.Time{} }},
+			unstable(60, false), {1000, func(w *world) { w.in.Frozen = "" }}, stable(2000)},
+			log: "10: 6/4/0, 40: 2/8/0, 60: 10/0/0, 2000: 6/4/0, 2030: 2/8/0, 2090: 2/0/0"},
 		"the strategy is taken away in the middle": {live: 10, down: cutoff,
 			events: []event{want(10, 2), {25, func(w *world) { w.in.Down = nil }}}, log: "10: 6/4/0, 25: 2/0/0"},
 		"Cutoff becomes Standby in the middle": {live: 10, down: cutoff,

@@ -31,26 +31,38 @@ type decider struct {
 	reason string
 }
 
+// Descends tells whether a gray run downwards is going on, its pods are observed, or it is about to begin: what stability checkers are
+// asked about. It does not depend on what they say.
+func Descends(run Run, in Inputs) bool {
+	if in.Down == nil {
+		return false
+	}
+	d := decider{in: in, run: run}
+	base, _ := d.base()
+	return base.Held() > 0 || d.target(base) < base.Online
+}
+
 func (d *decider) decide() {
-	if d.in.Paused || d.in.Frozen != "" && !d.outgrown() {
+	base, known := d.base()
+	rollback := d.unstable() && base.Held() > 0 && (d.in.Rollback || d.in.Frozen != "")
+	if d.in.Paused || d.in.Frozen != "" && !d.outgrown() && !rollback {
 		d.freeze()
 		return
 	}
-	if !d.run.FrozenSince.IsZero() {
-		if !d.run.PendingSince.IsZero() {
-			d.run.PendingSince = d.run.PendingSince.Add(d.now.Sub(d.run.FrozenSince))
-		}
-		d.run.FrozenSince = time.Time{}
+	if !d.unstable() || !d.run.PendingSince.IsZero() {
+		d.thaw()
 	}
-	base, known := d.base()
 	if !known && d.in.Target == nil {
 		d.reason = "no valid value yet: replicas stay"
 		return
 	}
-	if d.in.Frozen != "" && base.Held() > 0 {
-		base = Profile{Online: base.Total()} // they were restored
-		d.run.Held, d.run.PendingSince = nil, time.Time{}
+	if rollback || d.in.Frozen != "" && base.Held() > 0 {
+		base = Profile{Online: base.Total()} // they were restored, or are now
+		d.run.Held, d.run.PendingSince, d.run.FrozenSince = nil, time.Time{}, time.Time{}
 		d.start(base, d.target(base), false)
+		if rollback && d.run.To <= d.run.From {
+			d.run.PendingSince = d.now // the next step keeps its distance from the time at which they are back
+		}
 	} else if target := d.target(base); d.run.Started.IsZero() || target != d.run.To {
 		d.start(base, target, !known)
 	}
@@ -61,6 +73,12 @@ func (d *decider) decide() {
 func (d *decider) outgrown() bool {
 	return d.in.Profile != nil && d.in.Target != nil && !d.in.UpDisabled && *d.in.Target > d.in.Profile.Total()
 }
+
+// unstable tells that a run downwards must not go on, and that nobody may be let go.
+func (d *decider) unstable() bool { return d.in.Unstable != "" && d.in.Down != nil }
+
+// keeps tells that held pods must not be let go.
+func (d *decider) keeps() bool { return d.in.DownDisabled || d.unstable() }
 
 // freeze leaves everything as it is. Under In.Frozen somebody else restored the held pods, so they have to be cut again.
 func (d *decider) freeze() {
@@ -75,6 +93,23 @@ func (d *decider) freeze() {
 	if !d.run.PendingSince.IsZero() && d.run.FrozenSince.IsZero() {
 		d.run.FrozenSince = d.now
 	}
+}
+
+// thaw ends what began with FrozenSince: that time counts neither for a pending step nor for held pods.
+func (d *decider) thaw() {
+	since := d.run.FrozenSince
+	if since.IsZero() {
+		return
+	}
+	later := func(t time.Time) time.Time { return t.Add(d.now.Sub(latest(t, since))) }
+	if !d.run.PendingSince.IsZero() {
+		d.run.PendingSince = later(d.run.PendingSince)
+	}
+	d.run.Held = slices.Clone(d.run.Held)
+	for i := range d.run.Held {
+		d.run.Held[i].Since = later(d.run.Held[i].Since)
+	}
+	d.run.FrozenSince = time.Time{}
 }
 
 // base is the profile that a new run would begin from, and whether it was ordered by anybody.
@@ -119,7 +154,7 @@ func (d *decider) start(base Profile, target int32, first bool) {
 	if old.State == Standby || base.Standby > 0 && base.Cutoff == 0 {
 		state = Standby
 	}
-	run := Run{From: base.Online, To: target, Started: d.now, LastStep: old.LastStep, Held: old.carry(base, d.now)}
+	run := Run{From: base.Online, To: target, Started: d.now, LastStep: old.LastStep, FrozenSince: old.FrozenSince, Held: old.carry(base, d.now)}
 	if run.held() > 0 {
 		run.State = state
 	}
@@ -129,7 +164,7 @@ func (d *decider) start(base Profile, target int32, first bool) {
 		if run.held() == 0 {
 			run.State = Online
 		}
-		if !d.in.DownDisabled {
+		if !d.keeps() {
 			run.letGo(run.held() - (target - run.From))
 		}
 	}
@@ -153,7 +188,7 @@ func (d *decider) start(base Profile, target int32, first bool) {
 // jump goes to the end at once. Held pods are turned on as far as they are needed and let go otherwise.
 func (d *decider) jump() {
 	d.run.wake(d.run.To - d.run.online())
-	if !d.in.DownDisabled {
+	if !d.keeps() {
 		d.run.Held = nil
 	}
 	d.run.Percent, d.run.PendingSince, d.run.ObservedSince = 100, time.Time{}, time.Time{}
@@ -172,10 +207,18 @@ func (d *decider) advance() {
 		}
 		if down := d.in.Down; down != nil && down.State.holds() && d.run.held() > 0 {
 			d.run.State = down.State
-		} else if down != nil && !down.State.holds() && !up && !d.in.DownDisabled {
+		} else if down != nil && !down.State.holds() && !up && !d.keeps() {
 			d.run.State, d.run.Held = down.State, nil
 		}
 		if !d.run.PendingSince.IsZero() && !d.applied(strategy) {
+			return
+		}
+		if d.unstable() && (!up && d.run.Percent < 100 || d.run.Percent >= 100 && d.run.held() > 0) {
+			d.run.ObservedSince = time.Time{}
+			if d.run.FrozenSince.IsZero() {
+				d.run.FrozenSince = d.now
+			}
+			d.reason = fmt.Sprintf("%s: stopped, %s", d.run, d.in.Unstable)
 			return
 		}
 		if d.run.Percent >= 100 {

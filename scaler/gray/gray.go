@@ -49,7 +49,7 @@ func (p Profile) String() string {
 	return fmt.Sprintf("online %d, cutoff %d, standby %d", p.Online, p.Cutoff, p.Standby)
 }
 
-// Batch is a number of pods that were taken out of traffic together.
+// Batch is a number of pods that were taken out of traffic together. Since moves with the time in which the run stood still.
 type Batch struct {
 	Replicas int32     `json:"replicas"`
 	Since    time.Time `json:"since"`
@@ -73,7 +73,8 @@ type Run struct {
 	LastStep time.Time `json:"lastStep,omitzero"`
 	// PendingSince is when the step was decided that is not yet applied; zero while none is pending.
 	PendingSince time.Time `json:"pendingSince,omitzero"`
-	// FrozenSince is since when a pending step waits for a pause or a freeze to end; that time does not count as a stall.
+	// FrozenSince is since when a pending step waits for a pause or a freeze to end, or the run for stability; that time counts neither
+	// as a stall nor as time in which pods were held.
 	FrozenSince time.Time `json:"frozenSince,omitzero"`
 	// ObservedSince is when the observation began: last step applied, no cut pod ready.
 	ObservedSince time.Time `json:"observedSince,omitzero"`
@@ -117,6 +118,13 @@ type Inputs struct {
 	// when the freeze ends its pods are cut again, and the step counts from then. A target above all the pods that there are is
 	// gone to all the same, from their number.
 	Frozen string
+	// Unstable says why a run downwards must not go on: a stability checker found a breach, or its cool-down is not over. Empty means
+	// it may. Until then no step follows, nobody is let go, and the observation begins anew afterwards; a step that was ordered is
+	// still carried out. Upwards it stands in nobody's way. Without a strategy downwards it means nothing.
+	Unstable string
+	// Rollback turns the held pods on again while Unstable is set, and begins a new run from all of them afterwards. Pods that a freeze
+	// has restored anyway are not cut again either.
+	Rollback bool
 }
 
 // Decision is what to do. Write Run first, then Profile: a crash between the two is repaired by the next call.

@@ -40,7 +40,9 @@ func (w *watcher) check() {
 		w.rt.Helper()
 		w.rt.Fatalf("at %g: %s\nbefore %+v\nprofile %+v, actual %+v\ndecision %+v\nlog %v", seconds(w.now), fmt.Sprintf(format, args...), before, p, actual, d, w.log)
 	}
-	if d.Active && d.Next.IsZero() && !w.in.Paused && w.in.Frozen == "" && (!w.in.DownDisabled || d.Run.Percent != 100) {
+	unstable := w.in.Unstable != "" && w.in.Down != nil
+	rollback := unstable && known && p.Held() > 0 && (w.in.Rollback || w.in.Frozen != "") && !w.in.Paused
+	if d.Active && d.Next.IsZero() && !w.in.Paused && w.in.Frozen == "" && !unstable && (!w.in.DownDisabled || d.Run.Percent != 100) {
 		fail("stuck: active, and never looked at again")
 	}
 	if !d.Next.IsZero() && !d.Next.After(w.now) {
@@ -50,7 +52,7 @@ func (w *watcher) check() {
 		fail("%d batches", len(d.Run.Held))
 	}
 	outgrown := known && w.in.Frozen != "" && w.in.Target != nil && *w.in.Target > p.Total()
-	if (w.in.Paused || w.in.Frozen != "" && !outgrown) && d.Write {
+	if (w.in.Paused || w.in.Frozen != "" && !outgrown && !rollback) && d.Write {
 		fail("written while paused or frozen")
 	}
 	if outgrown && !w.in.Paused && !w.in.UpDisabled && w.in.Up == nil && d.Profile.Online != *w.in.Target {
@@ -62,6 +64,12 @@ func (w *watcher) check() {
 	n := *d.Profile
 	if n.Online < 0 || n.Cutoff < 0 || n.Standby < 0 {
 		fail("negative count")
+	}
+	if unstable && (n.Total() < p.Total() || n.Online < p.Online) {
+		fail("fewer pods, or fewer online, while unstable")
+	}
+	if rollback && (n.Held() > 0 || n.Online < p.Total()) {
+		fail("pods stay held after a rollback")
 	}
 	run := d.Run
 	way := max(run.From, run.To) - min(run.From, run.To)
@@ -90,7 +98,7 @@ func (w *watcher) check() {
 	}
 	online := p.Online
 	if !sameRun(run, before) {
-		if online = run.From; online < p.Online || online > max(p.Online, actual.Online) {
+		if online = run.From; online < p.Online || online > max(p.Online, actual.Online) && !(rollback && online == p.Total()) {
 			fail("a run begins from a count that is neither ordered nor there")
 		}
 	}
@@ -172,7 +180,7 @@ func TestRunsAreNeverStuckAndKeepTheirPace(t *testing.T) {
 			}
 		}
 		for range rapid.IntRange(1, 25).Draw(t, "events") {
-			switch rapid.IntRange(0, 11).Draw(t, "event") {
+			switch rapid.IntRange(0, 13).Draw(t, "event") {
 			case 0, 1, 2, 3:
 				w.want(rapid.Int32Range(0, 30).Draw(t, "target"))
 			case 4:
@@ -193,12 +201,14 @@ func TestRunsAreNeverStuckAndKeepTheirPace(t *testing.T) {
 				}
 			case 10:
 				w.pass(w.now.Add(time.Duration(rapid.IntRange(1, 500).Draw(t, "down for"))*time.Second), true)
+			case 11, 12:
+				w.in.Unstable, w.in.Rollback = rapid.SampledFrom([]string{"", "errors"}).Draw(t, "unstable"), rapid.Bool().Draw(t, "rollback")
 			}
 			w.settleChecked()
 			w.pass(w.now.Add(time.Duration(rapid.IntRange(0, 120_000).Draw(t, "ms"))*time.Millisecond), false)
 		}
 		// Now everything works, and the last target has to be reached in bounded time.
-		w.in.Paused, w.in.UpDisabled, w.in.DownDisabled, w.delay, w.readyLag = false, false, false, 2*time.Second, 3*time.Second
+		w.in.Paused, w.in.UpDisabled, w.in.DownDisabled, w.in.Unstable, w.delay, w.readyLag = false, false, false, "", 2*time.Second, 3*time.Second
 		frozen("")
 		if !w.in.Observed.Applied {
 			w.applyAt = w.now
