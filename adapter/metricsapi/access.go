@@ -2,7 +2,11 @@ package metricsapi
 
 import (
 	"context"
+	"crypto/x509"
 	"net/http"
+	"slices"
+	"sync"
+	"time"
 
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
@@ -12,6 +16,7 @@ import (
 	"k8s.io/apiserver/pkg/authentication/request/headerrequest"
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
+	"k8s.io/utils/clock"
 )
 
 // access asks for wider rights than a request needs before it asks for those: a yes to them covers the request, and is
@@ -21,6 +26,7 @@ type access struct{ authorizer.Authorizer }
 
 // Authorize implements authorizer.Authorizer.
 func (a access) Authorize(ctx context.Context, attributes authorizer.Attributes) (authorizer.Decision, string, error) {
+	attributes = withSelector(ctx, attributes)
 	for _, wider := range wider(attributes) {
 		if decision, reason, err := a.Authorizer.Authorize(ctx, wider); decision == authorizer.DecisionAllow || err != nil {
 			return decision, reason, err
@@ -53,7 +59,36 @@ func wider(a authorizer.Attributes) []authorizer.Attributes {
 	return questions
 }
 
+// withSelector adds a plain read's selector. Parsing it costs as much as all else here, and is not needed if the caller may
+// read without one. A question that lacks it is for wider rights, so to forget it would let nobody in.
+func withSelector(ctx context.Context, a authorizer.Attributes) authorizer.Attributes {
+	read, _ := ctx.Value(readKey{}).(*plainRead)
+	if read == nil || read.custom || read.labels == "" || a.GetVerb() != read.info.Verb || a.GetResource() != read.info.Resource || a.GetAPIGroup() != read.info.APIGroup {
+		return a
+	}
+	return selecting{a, read.labels}
+}
+
+// selecting has a label selector that is parsed when it is looked at.
+type selecting struct {
+	authorizer.Attributes
+	selector string
+}
+
+// GetLabelSelector implements authorizer.Attributes as its record does.
+func (s selecting) GetLabelSelector() (labels.Requirements, error) {
+	selector, err := parseSelector(s.selector)
+	if err != nil {
+		return nil, err
+	}
+	requirements, _ := selector.Requirements()
+	return requirements, nil
+}
+
 func hasSelector(a authorizer.Attributes) bool {
+	if _, ok := a.(selecting); ok {
+		return true
+	}
 	byLabels, labelsErr := a.GetLabelSelector()
 	byFields, fieldsErr := a.GetFieldSelector()
 	return len(byLabels)+len(byFields) > 0 || labelsErr != nil || fieldsErr != nil
@@ -74,9 +109,7 @@ func newCallers(proxies *authenticatorfactory.RequestHeaderConfig, other authent
 	if proxies == nil {
 		return other
 	}
-	return callers{other: other, proxy: group.NewAuthenticatedGroupAdder(headerrequest.NewDynamicVerifyOptionsSecure(
-		proxies.CAContentProvider.VerifyOptions, proxies.AllowedClientNames,
-		proxies.UsernameHeaders, proxies.UIDHeaders, proxies.GroupHeaders, proxies.ExtraHeaderPrefixes))}
+	return callers{other: other, proxy: group.NewAuthenticatedGroupAdder(newVouched(proxies, clock.RealClock{}))}
 }
 
 // AuthenticateRequest implements authenticator.Request. A certificate that is not the proxy's may still be a client's own.
@@ -86,4 +119,85 @@ func (c callers) AuthenticateRequest(r *http.Request) (*authenticator.Response, 
 		return response, true, nil
 	}
 	return c.other.AuthenticateRequest(r)
+}
+
+// vouched believes what a proxy says about its caller, as the library does, but verifies each of the proxy's certificates
+// once and not for each request. TLS has shown for each connection that the key is the proxy's.
+type vouched struct {
+	proxies *authenticatorfactory.RequestHeaderConfig
+	clock   clock.PassiveClock
+	// verify judges the certificate and reads the headers; headers only reads them.
+	verify, headers authenticator.Request
+
+	mu sync.RWMutex
+	// verified has the certificates of verified chains, by their bytes, at most maxVerified.
+	verified map[string]verdict
+}
+
+// verdict holds until the chain ends, and for these roots: a change of the CA is another pool.
+type verdict struct {
+	roots *x509.CertPool
+	until time.Time
+}
+
+// maxVerified is enough for the API servers of a cluster while their certificates change.
+const maxVerified = 32
+
+func newVouched(proxies *authenticatorfactory.RequestHeaderConfig, clock clock.PassiveClock) *vouched {
+	return &vouched{
+		proxies: proxies, clock: clock, verified: map[string]verdict{},
+		verify: headerrequest.NewDynamicVerifyOptionsSecure(proxies.CAContentProvider.VerifyOptions, proxies.AllowedClientNames,
+			proxies.UsernameHeaders, proxies.UIDHeaders, proxies.GroupHeaders, proxies.ExtraHeaderPrefixes),
+		headers: headerrequest.NewDynamic(proxies.UsernameHeaders, proxies.UIDHeaders, proxies.GroupHeaders, proxies.ExtraHeaderPrefixes),
+	}
+}
+
+// AuthenticateRequest implements authenticator.Request.
+func (v *vouched) AuthenticateRequest(r *http.Request) (*authenticator.Response, bool, error) {
+	if r.TLS == nil || len(r.TLS.PeerCertificates) == 0 {
+		return nil, false, nil
+	}
+	options, ok := v.proxies.CAContentProvider.VerifyOptions()
+	if !ok {
+		return nil, false, nil
+	}
+	certificate := r.TLS.PeerCertificates[0]
+	v.mu.RLock()
+	known, ok := v.verified[string(certificate.Raw)]
+	v.mu.RUnlock()
+	names := v.proxies.AllowedClientNames.Value()
+	if ok && known.roots == options.Roots && v.clock.Now().Before(known.until) && (len(names) == 0 || slices.Contains(names, certificate.Subject.CommonName)) {
+		return v.headers.AuthenticateRequest(r)
+	}
+	response, ok, err := v.verify.AuthenticateRequest(r)
+	if ok && err == nil {
+		v.remember(r.TLS.PeerCertificates, options)
+	}
+	return response, ok, err
+}
+
+// remember verifies the chain again, for when it ends.
+func (v *vouched) remember(chain []*x509.Certificate, options x509.VerifyOptions) {
+	if options.Intermediates == nil {
+		options.Intermediates = x509.NewCertPool()
+		for _, c := range chain[1:] {
+			options.Intermediates.AddCert(c)
+		}
+	}
+	chains, err := chain[0].Verify(options)
+	if err != nil {
+		return // the CA has just changed
+	}
+	until := chains[0][0].NotAfter
+	for _, c := range chains[0] {
+		if c.NotAfter.Before(until) {
+			until = c.NotAfter
+		}
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if len(v.verified) >= maxVerified {
+		clear(v.verified)
+	}
+	v.verified[string(chain[0].Raw)] = verdict{options.Roots, until}
 }

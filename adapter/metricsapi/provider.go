@@ -130,7 +130,11 @@ func (p *Provider) GetMetricBySelector(_ context.Context, namespace string, sele
 	if err != nil {
 		return nil, notFound(err)
 	}
-	list := &custom_metrics.MetricValueList{}
+	n := 0
+	for i := range series {
+		n += len(series[i].Answer.Points)
+	}
+	list := &custom_metrics.MetricValueList{Items: make([]custom_metrics.MetricValue, 0, n)}
 	for _, s := range series {
 		for _, point := range s.Answer.Points {
 			name := point.Pod

@@ -128,7 +128,8 @@ func (o ServerOptions) definitions() openapicommon.GetOpenAPIDefinitions {
 		getters = append(getters, generatedexternalmetrics.GetOpenAPIDefinitions)
 	}
 	for _, g := range o.Groups {
-		getters = append(getters, g.Definitions)
+		// Kubernetes' own types, such as times, come with those of the metrics.
+		getters = append(getters, generatedexternalmetrics.GetOpenAPIDefinitions, g.Definitions)
 	}
 	return func(ref openapicommon.ReferenceCallback) map[string]openapicommon.OpenAPIDefinition {
 		all := map[string]openapicommon.OpenAPIDefinition{}
@@ -148,6 +149,9 @@ func (o ServerOptions) build(config *genericapiserver.RecommendedConfig) (*Serve
 	var external provider.ExternalMetricsProvider
 	if o.External {
 		external = o.Provider
+	}
+	config.BuildHandlerChainFunc = func(api http.Handler, c *genericapiserver.Config) http.Handler {
+		return o.Provider.chain(api, c, o.Custom, o.External)
 	}
 	completed := (&apiserver.Config{GenericConfig: &config.Config}).Complete(nil)
 	server, err := completed.New("kubetide", custom, external)
