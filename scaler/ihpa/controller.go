@@ -160,8 +160,12 @@ func (r *Reconciler) decide(ctx context.Context, rd *round) (time.Time, error) {
 	// A profile for another workload goes first: it restores the pods that it holds there.
 	moved := rd.rp != nil && target.Key(rd.rp.Spec.ScaleTargetRef) != target.Key(o.Spec.ScaleTargetRef)
 	apart := o.Spec.ScaleMode == kapacity.ScaleModePreview || standDown
-	if moved || apart || o.Status.ScaleTarget != nil && target.Key(*o.Status.ScaleTarget) != target.Key(o.Spec.ScaleTargetRef) {
+	other := o.Status.ScaleTarget != nil && target.Key(*o.Status.ScaleTarget) != target.Key(o.Spec.ScaleTargetRef)
+	if moved || apart || other {
 		o.Status.Gray = nil
+	}
+	if moved || other {
+		o.Status.DesiredReplicas, o.Status.HeldReplicas, o.Status.Behavior = nil, nil, nil // they were of the other workload
 	}
 	o.Status.ScaleTarget = o.Spec.ScaleTargetRef.DeepCopy()
 	if rd.rp != nil && (moved || apart) {
@@ -194,18 +198,13 @@ func (r *Reconciler) decide(ctx context.Context, rd *round) (time.Time, error) {
 	}
 	m := merge.Decide(candidates(o, kept, now), current, now)
 	r.setHealth(o, m)
-	next := m.Next
 	steps := []decision.Step{m.Step}
-	in := gray.Inputs{Up: strategy(o.Spec.Behavior.ScaleUp), Down: strategy(o.Spec.Behavior.ScaleDown),
+	w := r.want(rd, m, current, apart)
+	steps, next := append(steps, w.steps...), earliest(m.Next, w.next)
+	in := gray.Inputs{Target: w.replicas,
+		Up: strategy(o.Spec.Behavior.ScaleUp), Down: strategy(o.Spec.Behavior.ScaleDown),
 		UpDisabled: o.Spec.Behavior.ScaleUp.Disabled, DownDisabled: o.Spec.Behavior.ScaleDown.Disabled,
 		Observed: observed, Paused: o.Spec.Paused}
-	if m.Valid {
-		limit := merge.Clamp(m.Replicas, o.Spec.MinReplicas, o.Spec.MaxReplicas)
-		steps = append(steps, limit.Step(m.Replicas))
-		r.setCondition(o, kapacity.ConditionScalingLimited, limit.Limited, limit.Reason, limit.Message)
-		setValue(&o.Status, m)
-		o.Status.DesiredReplicas, in.Target = new(limit.Replicas), new(limit.Replicas)
-	}
 	r.setReplicas(rd, leaving, observed)
 
 	var profile *gray.Profile
@@ -239,7 +238,7 @@ func (r *Reconciler) decide(ctx context.Context, rd *round) (time.Time, error) {
 			return time.Time{}, r.fail(ctx, rd, reason, message, err)
 		}
 	}
-	r.setActive(rd, m.Valid, standDown)
+	r.setActive(rd, w.replicas != nil, standDown)
 	if err := r.keep(ctx, rd, result, m, steps, next); err != nil {
 		return time.Time{}, err
 	}

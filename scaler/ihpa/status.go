@@ -157,6 +157,11 @@ func (r *Reconciler) warn(o *kapacity.IntelligentHorizontalPodAutoscaler, before
 				}
 				continue
 			}
+		case kapacity.ConditionHeld:
+			if c.Reason != kapacity.ReasonNotHeld || old != nil && old.Status == metav1.ConditionTrue {
+				r.Recorder.Event(o, corev1.EventTypeNormal, heldEvent(c), c.Message)
+			}
+			continue
 		case kapacity.ConditionGrayStalled, kapacity.ConditionConflict:
 			if c.Status != metav1.ConditionTrue {
 				continue
@@ -166,6 +171,14 @@ func (r *Reconciler) warn(o *kapacity.IntelligentHorizontalPodAutoscaler, before
 		}
 		r.Recorder.Event(o, corev1.EventTypeWarning, c.Reason, c.Message)
 	}
+}
+
+// heldEvent is the reason of the event for the condition Held: a hold that is taken away has ended as one that lifted itself.
+func heldEvent(c metav1.Condition) string {
+	if c.Status == metav1.ConditionTrue {
+		return kapacity.ReasonHoldBegan
+	}
+	return kapacity.ReasonHoldEnded
 }
 
 // recordOf puts the decision together; result says what came out.

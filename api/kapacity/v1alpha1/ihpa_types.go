@@ -509,6 +509,10 @@ type IntelligentHorizontalPodAutoscalerStatus struct {
 	// +optional
 	Gray *GrayStatus `json:"gray,omitempty"`
 
+	// What stabilization windows and policies remember. A Kubetide addition.
+	// +optional
+	Behavior *BehaviorStatus `json:"behavior,omitempty"`
+
 	// The state of the autoscaler: ScalingActive, ScalingLimited, GrayProgressing, and Kubetide's additions
 	// PortraitsHealthy, GrayStalled and Conflict.
 	// +kubebuilder:validation:MaxItems=32
@@ -550,6 +554,58 @@ type IntelligentHorizontalPodAutoscalerStatus struct {
 	// The last decision that changed replicas, the profile or a condition, and how it came about. A Kubetide addition.
 	// +optional
 	LastDecision *DecisionRecord `json:"lastDecision,omitempty"`
+}
+
+// BehaviorStatus is what stabilization windows and policies remember, so that they go on after a restart.
+type BehaviorStatus struct {
+	// The wanted replica counts that can hold a scale-down, oldest first.
+	// +kubebuilder:validation:MaxItems=32
+	// +listType=atomic
+	// +optional
+	Highest []Recommendation `json:"highest,omitempty"`
+
+	// The wanted replica counts that can hold a scale-up, oldest first.
+	// +kubebuilder:validation:MaxItems=32
+	// +listType=atomic
+	// +optional
+	Lowest []Recommendation `json:"lowest,omitempty"`
+
+	// How many replicas were added, oldest first.
+	// +kubebuilder:validation:MaxItems=32
+	// +listType=atomic
+	// +optional
+	Ups []ReplicaChange `json:"ups,omitempty"`
+
+	// How many replicas were taken away, oldest first.
+	// +kubebuilder:validation:MaxItems=32
+	// +listType=atomic
+	// +optional
+	Downs []ReplicaChange `json:"downs,omitempty"`
+}
+
+// Recommendation is a replica count that was wanted.
+type Recommendation struct {
+	// The number of replicas.
+	// +kubebuilder:validation:Minimum=0
+	Replicas int32 `json:"replicas"`
+
+	// Until when. Absent: it is still wanted.
+	// +optional
+	Until *metav1.MicroTime `json:"until,omitempty"`
+}
+
+// ReplicaChange is a number of replicas that were added or taken away.
+type ReplicaChange struct {
+	// The number of replicas.
+	// +kubebuilder:validation:Minimum=0
+	Replicas int32 `json:"replicas"`
+
+	// When; the newest time where several changes were put together.
+	Time metav1.MicroTime `json:"time"`
+
+	// The oldest time where several changes were put together.
+	// +optional
+	First *metav1.MicroTime `json:"first,omitempty"`
 }
 
 // PortraitValue is what a provider asks for.

@@ -1,0 +1,77 @@
+package ihpa
+
+import (
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+
+	kapacity "github.com/kubetide/kubetide/api/kapacity/v1alpha1"
+	"github.com/kubetide/kubetide/internal/decision"
+	"github.com/kubetide/kubetide/scaler/behavior"
+	"github.com/kubetide/kubetide/scaler/merge"
+)
+
+// wanted is where the workload should go, gray steps apart.
+type wanted struct {
+	// replicas is nil where nobody wants anything: then they stay as they are.
+	replicas *int32
+	steps    []decision.Step
+	next     time.Time
+}
+
+// want takes what the portraits ask for through the behavior, the bounds and the hold, and notes it in status. online is the
+// count that is ordered now; apart says that nothing is carried out.
+func (r *Reconciler) want(rd *round, m merge.Outcome, online int32, apart bool) wanted {
+	o, now := rd.o, rd.now
+	var out wanted
+	var target *int32
+	state := behaviorOf(o.Status.Behavior)
+	up, down := rulesOf(o.Spec.Behavior)
+	// What was decided counts as carried out from the moment it is in status, or an attempt that failed would use up what a
+	// policy allows. Where nothing is carried out, the count that there is, is where the next change begins.
+	in := behavior.Inputs{Wanted: m.Replicas, Current: online, Min: o.Spec.MinReplicas, Max: o.Spec.MaxReplicas, Up: up, Down: down}
+	carried := !apart && !o.Spec.Paused
+	if carried && o.Status.DesiredReplicas != nil {
+		in.Current = *o.Status.DesiredReplicas
+	}
+	if m.Valid {
+		setValue(&o.Status, m)
+		d := behavior.Decide(state, in, now)
+		state, target, out.next = d.State, new(d.Replicas), d.Next
+		out.steps = append(out.steps, d.Steps...)
+		r.setCondition(o, kapacity.ConditionScalingLimited, d.Limited, d.Reason, d.Message)
+	} else {
+		state = state.Lapsed(now)
+	}
+
+	h := decideHold(o.Spec.Hold, o.Status.HeldReplicas, o.Status.DesiredReplicas, now)
+	o.Status.HeldReplicas = h.Replicas
+	r.setHeld(o, h)
+	if h.Replicas != nil {
+		limit := merge.Clamp(*h.Replicas, in.Min, in.Max)
+		target, out.next = new(limit.Replicas), earliest(m.Next, h.Until)
+		out.steps = append(out.steps, *h.step(), limit.Step(*h.Replicas))
+		r.setCondition(o, kapacity.ConditionScalingLimited, limit.Limited, limit.Reason, limit.Message)
+	}
+	if target != nil {
+		if carried {
+			state = behavior.Record(state, in, *target, now)
+		}
+		o.Status.DesiredReplicas = target
+	}
+	o.Status.Behavior = behaviorStatus(state)
+	out.replicas = target
+	return out
+}
+
+// setHeld keeps the condition from those who never hold anything.
+func (r *Reconciler) setHeld(o *kapacity.IntelligentHorizontalPodAutoscaler, h held) {
+	switch {
+	case h.Replicas != nil:
+		r.setCondition(o, kapacity.ConditionHeld, true, kapacity.ReasonHoldBegan, h.Message)
+	case o.Spec.Hold != nil:
+		r.setCondition(o, kapacity.ConditionHeld, false, kapacity.ReasonHoldEnded, h.Message)
+	case meta.FindStatusCondition(o.Status.Conditions, kapacity.ConditionHeld) != nil:
+		r.setCondition(o, kapacity.ConditionHeld, false, kapacity.ReasonNotHeld, h.Message)
+	}
+}
