@@ -228,15 +228,14 @@ func (c *collector) collect(ctx context.Context) (point sample.Point, err error)
 		})
 		return point, err
 	}
-	body, err := client.Get(ctx, request)
-	if err != nil {
-		return point, err
-	}
-	done, err := jsonvalue.Turn(ctx, c.namespace)
-	if err != nil {
-		return point, err
-	}
-	defer done()
-	point.Milli, err = c.config.json.Evaluate(ctx, body)
+	err = client.Read(ctx, request, func(document []byte) error {
+		done, err := jsonvalue.Turn(ctx, c.namespace)
+		if err != nil {
+			return err
+		}
+		defer done()
+		point.Milli, err = c.config.json.Evaluate(ctx, document)
+		return err
+	})
 	return point, err
 }

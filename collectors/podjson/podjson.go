@@ -37,7 +37,7 @@ import (
 const Name = "json-path"
 
 // How many pods are asked at once. The first bound keeps one large workload from taking all places, the second one tenant,
-// the third one bounds the memory that answers take, 1 MiB each at most. Pods that were slow last time have only the places
+// the third one the process. Pods that were slow last time have only the places
 // of the last two, so that they keep nobody else waiting. Text is read as it comes and takes 64 KiB.
 const (
 	perCollection = 16
@@ -369,26 +369,30 @@ func (c *collector) ask(ctx context.Context, pod *corev1.Pod, before outcome, to
 		},
 		Timeout: c.config.requestTimeout, ConnectTimeout: c.config.connectTimeout,
 	}
-	var document []byte
+	var took time.Duration
+	var failure error // of a complete answer
 	if c.config.text != nil {
 		request.Header = http.Header{"Accept": {promtext.Accept}}
 		err = s.client.Stream(ctx, request, func(body io.Reader) (err error) {
 			to.Milli, to.Age, err = c.config.text.EvaluateAt(ctx, body, began)
 			return err
 		})
+		took = s.clock.Since(began)
 	} else {
-		document, err = s.client.Get(ctx, request)
+		err = s.client.Read(ctx, request, func(document []byte) error {
+			took = s.clock.Since(began)
+			to.Milli, failure = c.decode(ctx, document)
+			return nil
+		})
 	}
 	timeout := interface{ Timeout() bool }(nil)
 	switch {
-	case errors.As(err, &timeout) && timeout.Timeout(), s.clock.Since(began) > slowAfter:
+	case errors.As(err, &timeout) && timeout.Timeout(), took > slowAfter, err != nil && s.clock.Since(began) > slowAfter:
 		now = slow
 	case err != nil:
 		now = failed
 	}
-	if err == nil && c.config.json != nil {
-		to.Milli, err = c.decode(ctx, document)
-	}
+	err = cmp.Or(err, failure)
 	if err == nil && to.Milli < 0 {
 		err = fmt.Errorf("the value %v is negative", float64(to.Milli)/1000)
 	}

@@ -24,6 +24,7 @@ type Budget struct {
 // budgets holds what namespaces have left. Requests beyond it wait, in their order, for as long as they have time.
 type budgets struct {
 	Budget
+	rooms   rooms
 	mu      sync.Mutex // protects all below, and tenants' counters
 	tenants map[string]*tenant
 	swept   time.Time
@@ -33,6 +34,7 @@ type tenant struct {
 	rate   *rate.Limiter
 	places *semaphore.Weighted
 	hosts  map[string]*hostPlaces
+	rooms  rooms
 	users  int
 }
 
@@ -54,7 +56,7 @@ func newBudgets(b Budget) *budgets {
 	if b.PerHost == 0 {
 		b.PerHost = 32
 	}
-	return &budgets{Budget: b, tenants: map[string]*tenant{}}
+	return &budgets{Budget: b, tenants: map[string]*tenant{}, rooms: newRooms(func(c class) int64 { return c.process })}
 }
 
 // enter waits for places and for a request's share of the rate. leave gives the places back.
@@ -94,15 +96,7 @@ func (b *budgets) exceeded(ctx context.Context, namespace, format string, limit 
 func (b *budgets) use(namespace, host string) (*tenant, *hostPlaces) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	t := b.tenants[namespace]
-	if t == nil {
-		b.sweep(time.Now())
-		t = &tenant{places: semaphore.NewWeighted(int64(b.InFlight)), hosts: map[string]*hostPlaces{}}
-		if b.PerSecond > 0 {
-			t.rate = rate.NewLimiter(rate.Limit(b.PerSecond), max(1, int(2*b.PerSecond)))
-		}
-		b.tenants[namespace] = t
-	}
+	t := b.tenant(namespace)
 	h := t.hosts[host]
 	if h == nil {
 		h = &hostPlaces{places: semaphore.NewWeighted(int64(b.PerHost))}
@@ -111,6 +105,23 @@ func (b *budgets) use(namespace, host string) (*tenant, *hostPlaces) {
 	t.users++
 	h.users++
 	return t, h
+}
+
+// tenant returns what the namespace has left. The caller holds mu.
+func (b *budgets) tenant(namespace string) *tenant {
+	t := b.tenants[namespace]
+	if t == nil {
+		b.sweep(time.Now())
+		t = &tenant{
+			places: semaphore.NewWeighted(int64(b.InFlight)), hosts: map[string]*hostPlaces{},
+			rooms: newRooms(func(c class) int64 { return c.namespace }),
+		}
+		if b.PerSecond > 0 {
+			t.rate = rate.NewLimiter(rate.Limit(b.PerSecond), max(1, int(2*b.PerSecond)))
+		}
+		b.tenants[namespace] = t
+	}
+	return t
 }
 
 func (b *budgets) unuse(namespace, host string) {

@@ -97,6 +97,7 @@ func Kind(err error) string {
 	var (
 		denied     *DeniedError
 		budget     *BudgetError
+		room       *RoomError
 		status     *StatusError
 		tooLarge   *TooLargeError
 		broken     *BrokenError
@@ -114,7 +115,7 @@ func Kind(err error) string {
 		return "ok"
 	case errors.As(err, &denied):
 		return "denied"
-	case errors.As(err, &budget):
+	case errors.As(err, &budget), errors.As(err, &room):
 		return "budget"
 	case errors.As(err, &status):
 		return "status"

@@ -174,6 +174,22 @@ func (c *Client) Do(ctx context.Context, r Request) (*Response, error) {
 	return &Response{Status: response.StatusCode, Header: response.Header, Body: body}, nil
 }
 
+// Read is Get for an answer that nobody keeps: its memory counts against the bounds for answers until use returns, and is use's
+// only until then.
+func (c *Client) Read(ctx context.Context, r Request, use func(body []byte) error) error {
+	response, err := c.ask(ctx, r, true, defaultMaxBody)
+	if err != nil {
+		return err
+	}
+	defer response.answer.room.end()
+	body, err := response.answer.all()
+	response.answer.end() // others may use the connection
+	if err != nil {
+		return err
+	}
+	return use(body)
+}
+
 // Stream is Get for an answer of up to 16 MiB that read takes as it comes. read need not take all. Where the answer breaks
 // off, the error is the reason for that, whatever read makes of it.
 func (c *Client) Stream(ctx context.Context, r Request, read func(io.Reader) error) error {
@@ -181,6 +197,7 @@ func (c *Client) Stream(ctx context.Context, r Request, read func(io.Reader) err
 	if err != nil {
 		return err
 	}
+	response.answer.room.bytes = response.answer.limit + 1 // it is not held
 	defer func() { _ = response.answer.Close() }()
 	err = read(response.answer)
 	return cmp.Or(response.answer.failure(), err)
@@ -295,7 +312,9 @@ func (c *Client) send(ctx context.Context, r *http.Request, x exchange) (*respon
 	if x.timeout > 0 {
 		timeout = min(timeout, x.timeout)
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, timeout, timeoutError(timeout))
+	ctx, timely := context.WithTimeoutCause(ctx, timeout, timeoutError(timeout))
+	ctx, fail := context.WithCancelCause(ctx)
+	cancel := func() { fail(nil); timely() }
 	leave, err := s.budgets.enter(ctx, x.namespace, e.String())
 	if err != nil {
 		cancel()
@@ -342,7 +361,10 @@ func (c *Client) send(ctx context.Context, r *http.Request, x exchange) (*respon
 		end(Kind(err))
 		return nil, err
 	}
-	return &response{Response: raw, answer: &answer{ctx: ctx, body: raw.Body, status: raw.StatusCode, limit: x.limit, left: x.limit, end: end}}, nil
+	return &response{Response: raw, answer: &answer{
+		ctx: ctx, body: raw.Body, status: raw.StatusCode, limit: x.limit, left: x.limit, ended: end,
+		room: &room{budgets: s.budgets, namespace: x.namespace, announced: raw.ContentLength, late: func(err lateError) { fail(err) }, bytes: freeRoom},
+	}}, nil
 }
 
 type response struct {
@@ -354,7 +376,11 @@ type response struct {
 func (a *answer) all() ([]byte, error) {
 	for body := make([]byte, 0, min(4096, a.limit+1)); ; {
 		if len(body) == cap(body) {
-			body = append(make([]byte, 0, min(2*int64(cap(body)), a.limit+1)), body...)
+			more := min(2*int64(cap(body)), a.limit+1)
+			if announced := a.room.announced; announced > 0 && a.room.class > 0 {
+				more = announced + 1
+			}
+			body = append(make([]byte, 0, more), body...)
 		}
 		n, err := a.Read(body[len(body):cap(body)])
 		body = body[:len(body)+n]
@@ -374,7 +400,8 @@ type answer struct {
 	status int
 	limit  int64
 	left   int64 // how much may still come
-	end    func(result string)
+	room   *room
+	ended  func(result string)
 	once   sync.Once
 
 	mu  sync.Mutex // protects err: libraries close while they read
@@ -392,6 +419,13 @@ func (a *answer) Read(p []byte) (int, error) {
 	if err := a.failure(); err != nil {
 		return 0, err
 	}
+	if read := a.limit - a.left; read >= a.room.bytes && len(p) > 0 {
+		if err := a.room.grow(a.ctx, a.limit); err != nil {
+			a.fail(err)
+			return 0, err
+		}
+	}
+	p = p[:min(int64(len(p)), a.room.bytes-(a.limit-a.left))]
 	if int64(len(p)) > a.left+1 { // one more, to see that there is more
 		p = p[:a.left+1]
 	}
@@ -404,22 +438,32 @@ func (a *answer) Read(p []byte) (int, error) {
 	}
 	a.left -= int64(n)
 	if err != nil && !errors.Is(err, io.EOF) {
-		a.mu.Lock()
-		a.err = err
-		a.mu.Unlock()
+		a.fail(err)
 	}
 	return n, err
 }
 
+func (a *answer) fail(err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.err = err
+}
+
 // Close implements io.Closer.
 func (a *answer) Close() error {
+	a.end()
+	a.room.end()
+	return nil
+}
+
+// end ends the request, and keeps the room.
+func (a *answer) end() {
 	a.once.Do(func() {
 		_ = a.body.Close()
 		result := Kind(a.failure())
 		if result == "ok" && a.status >= http.StatusBadRequest {
 			result = "status"
 		}
-		a.end(result)
+		a.ended(result)
 	})
-	return nil
 }

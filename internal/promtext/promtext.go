@@ -22,6 +22,7 @@ import (
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql/parser"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/kubetide/kubetide/internal/jsonvalue"
 	"github.com/kubetide/kubetide/internal/promql"
@@ -36,6 +37,10 @@ const (
 	maxSelector = 1024
 	// maxLine is the length of a line in bytes. Longer comments and lines of other metrics are skipped.
 	maxLine = 64 << 10
+	// shortLine is how long nearly all lines are at most, and the memory that a document takes without longer ones.
+	shortLine = 8 << 10
+	// maxLong is how many longer lines of wanted series are held at once.
+	maxLong = 8
 
 	// maxLabels is how many labels a wanted series may have.
 	maxLabels = 100
@@ -133,6 +138,13 @@ func (e *Expression) EvaluateAt(ctx context.Context, document io.Reader, now tim
 	r.lines.Reset(document)
 	defer func() {
 		r.lines.Reset(nil)
+		if r.long != nil {
+			r.long = nil
+			long.Release(1)
+		}
+		if cap(r.unquoted) > shortLine {
+			r.unquoted = nil
+		}
 		readings.Put(r)
 	}()
 	for {
@@ -149,13 +161,14 @@ func (e *Expression) EvaluateAt(ctx context.Context, document io.Reader, now tim
 	}
 }
 
-var readings = sync.Pool{New: func() any { return &reading{lines: bufio.NewReaderSize(nil, maxLine)} }}
+var readings = sync.Pool{New: func() any { return &reading{lines: bufio.NewReaderSize(nil, shortLine)} }}
 
 // reading is one evaluation.
 type reading struct {
 	*Expression
 	lines    *bufio.Reader
 	number   int     // of the line
+	long     []byte  // a long line
 	labels   []label // of the line
 	unquoted []byte  // what labels with escapes refer to
 	work     int
@@ -185,12 +198,15 @@ func (r *reading) next(ctx context.Context) ([]byte, error) {
 		wanted := len(text) > 0 && (text[0] == '{' || r.named(text))
 		if errors.Is(err, bufio.ErrBufferFull) {
 			if wanted {
-				return nil, fmt.Errorf("line %d is longer than %d bytes", r.number, maxLine)
+				if text, err = r.longLine(text); text == nil {
+					return nil, fmt.Errorf("line %d %w", r.number, err)
+				}
+			} else {
+				for errors.Is(err, bufio.ErrBufferFull) {
+					_, err = r.lines.ReadSlice('\n')
+				}
+				text = []byte("#")
 			}
-			for errors.Is(err, bufio.ErrBufferFull) {
-				_, err = r.lines.ReadSlice('\n')
-			}
-			text = []byte("#")
 		}
 		switch {
 		case errors.Is(err, io.EOF) && len(text) > 0 && string(text) != end:
@@ -208,6 +224,29 @@ func (r *reading) next(ctx context.Context) ([]byte, error) {
 			return text[:len(text)-1], nil
 		}
 	}
+}
+
+// long has the places of long lines.
+var long = semaphore.NewWeighted(maxLong)
+
+// longLine reads the rest of a line, whose place is kept until the evaluation ends.
+func (r *reading) longLine(start []byte) (line []byte, err error) {
+	if r.long == nil {
+		if !long.TryAcquire(1) { // who waits would wait for documents that come drop by drop
+			return nil, fmt.Errorf("has more than %d bytes, and %d such lines are being read already", shortLine, maxLong)
+		}
+		r.long = make([]byte, 0, maxLine)
+	}
+	line = append(r.long[:0], start...)
+	for err = bufio.ErrBufferFull; errors.Is(err, bufio.ErrBufferFull); {
+		var more []byte
+		more, err = r.lines.ReadSlice('\n')
+		if len(line)+len(more) > maxLine {
+			return nil, fmt.Errorf("is longer than %d bytes", maxLine)
+		}
+		line = append(line, more...)
+	}
+	return line, err
 }
 
 // named says whether the line begins with the wanted metric's name.

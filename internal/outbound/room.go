@@ -1,0 +1,149 @@
+package outbound
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/semaphore"
+)
+
+// Answers up to freeRoom need no room. Larger ones need as much as they announce, or as much as the larger ones of their class may
+// have: first of the medium, then of the large ones. Whoever waits holds nothing of the class he waits for, and nobody waits
+// for a class below his own, so that all get their turn.
+const freeRoom = 4 << 10
+
+// class bounds the memory of the answers of one size. A namespace has only a part of it.
+type class struct {
+	most               int64 // bytes of one answer
+	process, namespace int64 // bytes of all answers at once
+}
+
+var classes = [...]class{
+	{most: 64 << 10, process: 512 << 10, namespace: 128 << 10},
+	{most: defaultMaxBody, process: 3 << 19, namespace: defaultMaxBody},
+}
+
+// arrival is how long an answer may take to arrive that has room. Who sends it drop by drop keeps others waiting.
+const arrival = 5 * time.Second
+
+// RoomError says that an answer was not read, because too many others of its size were being read all the time.
+type RoomError struct{ Size int64 }
+
+func (e *RoomError) Error() string {
+	return fmt.Sprintf("there was no room in time for an answer of more than %d bytes: too many of them come at once", e.Size)
+}
+
+// lateError says that an answer took too long once there was room for it.
+type lateError struct{ size int64 }
+
+func (e lateError) Error() string {
+	return fmt.Sprintf("no complete answer within %s after its first %d bytes", arrival, e.size)
+}
+
+// Timeout tells it apart as net.Error does.
+func (e lateError) Timeout() bool { return true }
+
+type rooms [len(classes)]*semaphore.Weighted
+
+func newRooms(of func(class) int64) (r rooms) {
+	for i, c := range classes {
+		r[i] = semaphore.NewWeighted(of(c))
+	}
+	return r
+}
+
+// hold waits for room in a class. release gives it back.
+func (b *budgets) hold(ctx context.Context, namespace string, class int, bytes int64) (release func(), err error) {
+	b.mu.Lock()
+	t := b.tenant(namespace)
+	t.users++
+	b.mu.Unlock()
+	leave := func() {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		t.users--
+	}
+	bytes = min(bytes, classes[class].namespace)
+	if err := t.rooms[class].Acquire(ctx, bytes); err != nil {
+		leave()
+		return nil, err
+	}
+	if err := b.rooms[class].Acquire(ctx, bytes); err != nil {
+		t.rooms[class].Release(bytes)
+		leave()
+		return nil, err
+	}
+	return func() {
+		b.rooms[class].Release(bytes)
+		t.rooms[class].Release(bytes)
+		leave()
+	}, nil
+}
+
+// room is what one answer holds.
+type room struct {
+	budgets   *budgets
+	namespace string
+	announced int64           // the answer's length, or -1
+	late      func(lateError) // ends the request
+	bytes     int64           // that may be read before there has to be more room
+	class     int             // the next one
+
+	mu    sync.Mutex // protects all below: libraries close while they read
+	free  func()     // nil: nothing is held
+	ended bool
+}
+
+// grow waits for more room.
+func (r *room) grow(ctx context.Context, limit int64) error {
+	want := r.announced
+	for r.class < len(classes)-1 && classes[r.class].most < want {
+		r.class++
+	}
+	if want < 0 {
+		want = min(limit, classes[r.class].most)
+	}
+	size := r.bytes
+	release, err := r.budgets.hold(ctx, r.namespace, r.class, want)
+	if err != nil {
+		if errors.Is(ctx.Err(), context.Canceled) {
+			return context.Cause(ctx)
+		}
+		return &RoomError{size}
+	}
+	timer := time.AfterFunc(arrival, func() { r.late(lateError{size}) })
+	r.replace(func() { timer.Stop(); release() })
+	r.bytes = want
+	if r.class++; r.announced >= 0 || r.class == len(classes) {
+		r.bytes = limit + 1
+	}
+	return nil
+}
+
+// replace gives back what is held, and holds something else unless the answer has ended.
+func (r *room) replace(free func()) {
+	r.mu.Lock()
+	before := r.free
+	r.free = free
+	if r.ended {
+		r.free = nil
+	}
+	r.mu.Unlock()
+	if before != nil {
+		before()
+	}
+	if r.ended && free != nil {
+		free()
+	}
+}
+
+// end gives back all that is and will be held.
+func (r *room) end() {
+	r.mu.Lock()
+	r.ended = true
+	r.mu.Unlock()
+	r.replace(nil)
+}
