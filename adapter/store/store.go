@@ -293,7 +293,7 @@ func (s *Store) newEntry(q sample.Query) *entry {
 	for _, text := range []*string{&q.Namespace, &q.Metric, &q.Selector} {
 		*text = unique.Make(*text).Value()
 	}
-	e := &entry{query: q, labels: labelsOf(q.Selector), maxAge: sample.MaxAge(q.Interval, s.limit), position: -1}
+	e := &entry{query: q, labels: labelsOf(q.Selector), maxAge: q.MaxAge(s.limit), position: -1}
 	e.address = appendSeries(e.memory[:0], q.Series())
 	e.last.Store(unasked)
 	return e

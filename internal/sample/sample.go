@@ -254,10 +254,17 @@ func Milli(value float64) (int64, error) {
 	return int64(milli), nil
 }
 
-// MaxAge is how old an answer may be and still be served: one collection may fail, and the next may take its time.
-// limit (> 0) is the upper bound that the operator set.
-func MaxAge(interval, limit time.Duration) time.Duration {
-	age := 2*interval + 10*time.Second
+// resourceDelay is how old cpu and memory may be when they come: metrics-server hands out its last round, and its rounds take up
+// to a minute. What it cannot measure any more it drops itself.
+const resourceDelay = 75 * time.Second
+
+// MaxAge is how old an answer to the query may be and still be served: one collection may fail, and the next may take its
+// time. limit is the upper bound that the operator set; 0 for none.
+func (q Query) MaxAge(limit time.Duration) time.Duration {
+	age := 2*q.Interval + 10*time.Second
+	if q.Kind == Resource {
+		age += resourceDelay
+	}
 	if limit > 0 {
 		return min(age, limit)
 	}

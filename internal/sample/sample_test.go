@@ -5,6 +5,7 @@ import (
 	"math"
 	"strings"
 	"testing"
+	"time"
 
 	"k8s.io/apimachinery/pkg/api/resource"
 )
@@ -48,5 +49,18 @@ func TestQuantitiesAreReadAsKubernetesDoesButBounded(t *testing.T) {
 		if got, err := ParseQuantity(text); err == nil {
 			t.Errorf("%q is read as %s", text, got.String())
 		}
+	}
+}
+
+func TestHowLongAnAnswerIsUsed(t *testing.T) {
+	external, cpu := Query{Kind: External, Interval: 15 * time.Second}, Query{Kind: Resource, Interval: 15 * time.Second}
+	if got := external.MaxAge(time.Hour); got != 40*time.Second {
+		t.Errorf("external: %s", got)
+	}
+	if got := cpu.MaxAge(time.Hour); got != 115*time.Second {
+		t.Errorf("metrics-server's rounds: %s", got)
+	}
+	if got := cpu.MaxAge(time.Minute); got != time.Minute {
+		t.Errorf("the operator's limit: %s", got)
 	}
 }
