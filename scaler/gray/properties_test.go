@@ -35,13 +35,13 @@ func (w *watcher) check() {
 	}
 	pending := !before.PendingSince.IsZero() && !w.in.Observed.Applied
 	d := w.call()
-	sameRun := func(a, b Run) bool { return a.Started.Equal(b.Started) && a.From == b.From && a.To == b.To }
+	unstable := w.in.Unstable != "" && w.in.Down != nil
+	rollback := unstable && known && p.Held() > 0 && (w.in.Rollback || w.in.Frozen != "") && !w.in.Paused
+	sameRun := func(a, b Run) bool { return !rollback && a.Started.Equal(b.Started) && a.From == b.From && a.To == b.To }
 	fail := func(format string, args ...any) {
 		w.rt.Helper()
 		w.rt.Fatalf("at %g: %s\nbefore %+v\nprofile %+v, actual %+v\ndecision %+v\nlog %v", seconds(w.now), fmt.Sprintf(format, args...), before, p, actual, d, w.log)
 	}
-	unstable := w.in.Unstable != "" && w.in.Down != nil
-	rollback := unstable && known && p.Held() > 0 && (w.in.Rollback || w.in.Frozen != "") && !w.in.Paused
 	if d.Active && d.Next.IsZero() && !w.in.Paused && w.in.Frozen == "" && !unstable && (!w.in.DownDisabled || d.Run.Percent != 100) {
 		fail("stuck: active, and never looked at again")
 	}
