@@ -183,6 +183,15 @@ func (t *tally) add(f float64, err error) {
 	t.sum, t.least, t.most = t.sum+f, min(t.least, f), max(t.most, f)
 }
 
+// take is add for a value of the document. After one that is none it only counts, since errors cost memory.
+func (t *tally) take(r *run, n node) {
+	if t.err != nil {
+		t.count++
+		return
+	}
+	t.add(r.number(n))
+}
+
 // tallyOf adds up an array, and an object if that is wanted. ok says whether v is one.
 func tallyOf(v any, objects bool) (t tally, ok bool, err error) {
 	switch v := v.(type) {
@@ -192,7 +201,7 @@ func tallyOf(v any, objects bool) (t tally, ok bool, err error) {
 		if v.kind() == array || v.kind() == object && objects {
 			children := v.children(v.node)
 			for _, n := range children {
-				t.add(v.number(n))
+				t.take(v.run, n)
 			}
 			return t, true, v.spend(len(children))
 		}

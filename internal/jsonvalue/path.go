@@ -97,7 +97,7 @@ func (p path) value(ctx context.Context, v any) (any, error) {
 			found.first = n
 		}
 		found.last = n
-		if found.add(at.number(n)); found.count > MaxValues {
+		if found.take(at.run, n); found.count > MaxValues {
 			return fmt.Errorf("the path matches more than %d values", MaxValues)
 		}
 		return nil
