@@ -160,7 +160,10 @@ func reason(r tide.Record) string {
 }
 
 // history is the subresource with the last records.
-type history struct{ *decisions }
+type history struct {
+	resource
+	of *decisions
+}
 
 // New implements rest.Storage.
 func (*history) New() runtime.Object { return &tide.DecisionHistory{} }
@@ -172,7 +175,7 @@ func (*history) NewGetOptions() (runtime.Object, bool, string) {
 
 // Get implements rest.GetterWithOptions.
 func (h *history) Get(ctx context.Context, name string, options runtime.Object) (runtime.Object, error) {
-	records, err := h.records(ctx, name)
+	records, err := h.of.records(ctx, name)
 	if err != nil {
 		return nil, err
 	}
@@ -193,10 +196,11 @@ func (h *history) ConvertToTable(_ context.Context, object, options runtime.Obje
 	if !ok {
 		return nil, fmt.Errorf("a table of a history out of %T", object)
 	}
-	now := h.clock.Now()
+	now := h.of.clock.Now()
 	rows := make([]metav1.TableRow, 0, len(o.Decisions))
 	for _, r := range o.Decisions {
-		rows = append(rows, metav1.TableRow{Cells: []any{r.Time.UTC().Format(time.RFC3339), duration.HumanDuration(now.Sub(r.Time.Time)), r.Result, r.Trigger, reason(r)}})
+		rows = append(rows, row(&tide.Decision{ObjectMeta: o.ObjectMeta},
+			r.Time.UTC().Format(time.RFC3339), duration.HumanDuration(now.Sub(r.Time.Time)), r.Result, r.Trigger, reason(r)))
 	}
 	return table(options, metav1.ListMeta{}, []metav1.TableColumnDefinition{
 		{Name: "Time", Type: "string"}, {Name: "Age", Type: "string"}, {Name: "Result", Type: "string"}, {Name: "Trigger", Type: "string"}, {Name: "Reason", Type: "string"},

@@ -75,7 +75,7 @@ func Group(o Options) *genericapiserver.APIGroupInfo {
 	storage := map[string]rest.Storage{}
 	if o.Decisions != nil {
 		d := &decisions{source: *o.Decisions, clock: o.Clock}
-		storage["decisions"], storage["decisions/history"] = d, &history{d}
+		storage["decisions"], storage["decisions/history"] = d, &history{of: d}
 	}
 	if o.Samples != nil {
 		storage["samples"] = &samples{source: o.Samples, clock: o.Clock}
