@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"pgregory.net/rapid"
 
 	"github.com/kubetide/kubetide/internal/decision"
 )
@@ -48,7 +50,7 @@ func logged(seen ...Recommendation) State {
 func changed(ups, downs []Change) State { s := logged(); s.Ups, s.Downs = ups, downs; return s }
 
 // restarted is the state after it went through the object's status.
-func restarted(t testing.TB, s State) (out State) {
+func restarted(t rapid.TB, s State) (out State) {
 	t.Helper()
 	b, err := json.Marshal(s)
 	if err == nil {
@@ -59,7 +61,7 @@ func restarted(t testing.TB, s State) (out State) {
 	}
 	for _, list := range [][]Recommendation{out.Highest, out.Lowest} {
 		for i := range list {
-			list[i].Until = list[i].Until.Local() // as metav1 decodes it
+			list[i].Until = list[i].Until.Truncate(time.Microsecond).Local() // as metav1.MicroTime does
 		}
 	}
 	if !s.Equal(out) {
@@ -238,7 +240,7 @@ func TestWhatIsNotSetIsTheHPAs(t *testing.T) {
 
 // world carries decisions out at once.
 type world struct {
-	t     testing.TB
+	t     rapid.TB
 	in    Inputs
 	state State
 	at    time.Time
@@ -359,6 +361,46 @@ func TestNothingIsWrittenWhileTheRecommendationStays(t *testing.T) {
 	}
 	if w.writes != 1 || w.in.Current != 3 {
 		t.Errorf("%d writes on the way to %d, want 1 and 3: %+v", w.writes, w.in.Current, w.state)
+	}
+}
+
+func TestWhatNoLongerCountsGoesWithTheNextWrite(t *testing.T) {
+	const m = time.Minute
+	old := Change{Replicas: 3, Time: now.Add(-m)}
+	state := State{Highest: []Recommendation{{9, now.Add(-m)}, {8, now.Add(-m + 1000)}, {7, time.Time{}}}, Ups: []Change{old, {Replicas: 2, Time: now}}, Downs: []Change{old}}
+	in := Inputs{Current: 9, Wanted: 7, Max: 100, Up: rule(1, 60, 1, 30, 0), Down: rule(1, 15, 0, 0, 60)}
+	if d := Decide(state, in, now); d.Changed {
+		t.Errorf("changed by time alone: %s", cmp.Diff(state, d.State))
+	}
+	in.Wanted = 6
+	want := State{Highest: []Recommendation{{8, now.Add(-m + 1000)}, {7, now}, {6, time.Time{}}}, Ups: state.Ups[1:]}
+	if diff := cmp.Diff(want, Decide(state, in, now).State, cmpopts.EquateEmpty()); diff != "" {
+		t.Errorf("state (-want +got):\n%s", diff)
+	}
+	want = State{Highest: state.Highest, Ups: state.Ups[1:], Downs: []Change{{Replicas: 5, Time: now}}}
+	if diff := cmp.Diff(want, Record(state, in, 4, now.Add(1)), cmpopts.EquateEmpty()); diff != "" {
+		t.Errorf("recorded (-want +got):\n%s", diff)
+	}
+	in.Up, in.Down = nil, nil
+	if d := Decide(state, in, now); !d.Changed || !d.State.Equal(State{}) {
+		t.Errorf("without limits: %+v", d.State)
+	}
+	if s := Record(State{}, in, 4, now); !s.Equal(State{}) {
+		t.Errorf("recorded without limits: %+v", s)
+	}
+}
+
+func TestNextKnowsChangesThatWerePutTogether(t *testing.T) {
+	const s = time.Second
+	both := []Change{{Replicas: 2, First: now.Add(-10 * s), Time: now}}
+	in := Inputs{Current: 10, Wanted: 50, Max: 100, Up: rule(2, 60, 0, 0, 0)}
+	used := Decide(State{Ups: both}, in, now)
+	if want := now.Add(60 * s); used.Replicas != 10 || !used.Next.Equal(want) || !used.BlockedUntil.Equal(want) {
+		t.Errorf("used up: %d, next %s, blocked until %s", used.Replicas, used.Next, used.BlockedUntil)
+	}
+	given := Decide(State{Downs: both}, in, now)
+	if want := now.Add(50 * s); given.Replicas != 14 || !given.Next.Equal(want) || !given.BlockedUntil.IsZero() {
+		t.Errorf("given back: %d, next %s, blocked until %s", given.Replicas, given.Next, given.BlockedUntil)
 	}
 }
 

@@ -25,7 +25,7 @@ func Decide(s State, in Inputs, now time.Time) Decision {
 			d.Stabilized, d.StabilizedMessage = ReasonScaleUpStabilized, MessageScaleUpStabilized
 		}
 	}
-	if d.Replicas != merge.Clamp(in.Wanted, in.Min, in.Max).Replicas && !o.straight {
+	if d.Replicas != merge.Clamp(in.Wanted, in.Min, in.Max).Replicas {
 		d.Next = p.next(next, in, o, now)
 		if d.Replicas == in.Current {
 			d.BlockedUntil = d.Next
@@ -175,7 +175,7 @@ func (r rules) allowed(same, counter []Change, current, direction int32, t time.
 			}
 		}
 		to := policy.apply(start, direction)
-		if decides == nil || (r.selected == Min) == (sign*to < sign*limit) && to != limit {
+		if decides == nil || (r.selected == Min) == (sign*to < sign*limit) {
 			limit, decides = to, &r.policies[i]
 		}
 	}
@@ -278,7 +278,7 @@ func (p plan) stabilized(s State, in Inputs, o outcome, now time.Time) string {
 	}
 	var by Recommendation
 	for _, r := range list {
-		if !r.Until.IsZero() && r.within(window, now) && holds(r.Replicas) && r.Until.After(by.Until) {
+		if !r.Until.IsZero() && r.within(window, now) && holds(r.Replicas) {
 			by = r
 		}
 	}
