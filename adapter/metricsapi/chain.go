@@ -13,8 +13,8 @@ import (
 	genericfilters "k8s.io/apiserver/pkg/server/filters"
 )
 
-// chain returns what stands before the handlers, the last wrapped first. It is the library's chain without what these APIs
-// don't need: everything here is read and answered from memory. Left out are
+// chain returns what stands before the handlers, the last wrapped first. It is the library's chain without what this server
+// does not need: everything here is read and answered from memory. Left out are
 //   - the time limit with a goroutine for each request, whose stack has to grow each time: nothing waits here but questions to
 //     the API server, which end with their context, and writing, which ends with its deadline;
 //   - auditing: nothing is changed, and kube-apiserver has audited what it passes on;
@@ -22,7 +22,7 @@ import (
 //   - watch and goaway handling: there are no watches;
 //   - the mark for requests that come before all paths are installed: the port serves when they are.
 func (p *Provider) chain(api http.Handler, c *genericapiserver.Config, custom, external bool) http.Handler {
-	handler := newAnswerer(p, withWriteDeadline(api, c.RequestTimeout), c.RequestTimeout)
+	handler := newAnswerer(p, withWriteDeadline(api, c.RequestTimeout, c.LongRunningFunc), c.RequestTimeout)
 	// May the caller? Everything but health checks is asked of the API server; see access.
 	handler = genericapifilters.WithAuthorization(handler, c.Authorization.Authorizer, c.Serializer)
 	// Bounds what requests may take together; above it they get a 429.
@@ -61,9 +61,11 @@ func withDeadline(handler http.Handler, c *genericapiserver.Config) http.Handler
 }
 
 // withWriteDeadline keeps a client that does not read its answer from holding a place for ever.
-func withWriteDeadline(handler http.Handler, limit time.Duration) http.Handler {
+func withWriteDeadline(handler http.Handler, limit time.Duration, longRunning request.LongRunningRequestCheck) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		setWriteDeadline(w, limit)
+		if info, ok := request.RequestInfoFrom(r.Context()); ok && !longRunning(r, info) {
+			setWriteDeadline(w, limit)
+		}
 		handler.ServeHTTP(w, r)
 	})
 }

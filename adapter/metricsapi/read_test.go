@@ -576,14 +576,16 @@ func TestAClientThatDoesNotReadIsLeft(t *testing.T) {
 	for name, both := range map[string]bool{"HTTP/1": false, "HTTP/2": true} {
 		t.Run(name, func(t *testing.T) {
 			left := make(chan struct{})
-			web := httptest.NewUnstartedServer(withWriteDeadline(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			handler := withWriteDeadline(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 				defer close(left)
 				for {
 					if _, err := w.Write(make([]byte, 1<<20)); err != nil {
 						return
 					}
 				}
-			}), 100*time.Millisecond))
+			}), 100*time.Millisecond, func(*http.Request, *request.RequestInfo) bool { return false })
+			resolver := &request.RequestInfoFactory{}
+			web := httptest.NewUnstartedServer(withRequestInfo(handler, resolver, true, true))
 			web.EnableHTTP2 = both
 			web.StartTLS()
 			defer web.Close()

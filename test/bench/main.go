@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -25,6 +26,7 @@ import (
 
 type options struct {
 	hpas       int
+	sizes      string
 	interval   time.Duration
 	latency    time.Duration
 	duration   time.Duration
@@ -39,6 +41,7 @@ type options struct {
 func main() {
 	var o options
 	flag.IntVar(&o.hpas, "hpas", 10_000, "HPAs, each with a query of its own")
+	flag.StringVar(&o.sizes, "sizes", "100,1000", "fewer HPAs, `N,...` in rising order, with which reads are measured as well")
 	flag.DurationVar(&o.interval, "interval", 15*time.Second, "their interval")
 	flag.DurationVar(&o.latency, "latency", 5*time.Millisecond, "how long the source takes for each answer")
 	flag.DurationVar(&o.duration, "duration", 45*time.Second, "how long each load lasts")
@@ -95,25 +98,61 @@ func run(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
-	began := time.Now()
-	if err := w.warm(ctx, reads); err != nil {
-		return err
-	}
-	say("all metrics have a value %s after the last HPA was created", time.Since(began).Round(time.Millisecond))
-
 	var figures report
-	for _, load := range []func(context.Context, *report, *reader) error{w.collection, w.churn, w.reads} {
-		if err := load(ctx, &figures, reads); err != nil {
-			state, _ := cluster.Kubectl(ctx, "-n", "kubetide-system", "get", "pods,events", "-o", "wide")
-			logs, _ := cluster.Kubectl(ctx, "-n", "kubetide-system", "logs", "deployment/kubetide", "--tail=60")
-			return fmt.Errorf("%w\n%s\n%s", err, state, logs)
-		}
+	if err := w.loads(ctx, &figures, reads); err != nil {
+		state, _ := cluster.Kubectl(ctx, "-n", "kubetide-system", "get", "pods,events", "-o", "wide")
+		logs, _ := cluster.Kubectl(ctx, "-n", "kubetide-system", "logs", "deployment/kubetide", "--tail=60")
+		return fmt.Errorf("%w\n%s\n%s", err, state, logs)
 	}
 	text := figures.String()
 	fmt.Print(text)
 	if o.write != "" {
 		return writeBetweenMarkers(o.write, text)
 	}
+	return nil
+}
+
+// loads grows the cluster to each size, and measures reads there; the collection at the last one.
+func (w *workload) loads(ctx context.Context, r *report, reads *reader) error {
+	var sizes []int
+	for text := range strings.SplitSeq(w.sizes, ",") {
+		if text == "" {
+			continue
+		}
+		n, err := strconv.Atoi(text)
+		if err != nil || n <= 0 {
+			return fmt.Errorf("-sizes: %q is no number of HPAs", text)
+		}
+		if n < w.hpas {
+			sizes = append(sizes, n)
+		}
+	}
+	slices.Sort(sizes)
+	tables := readTables{}
+	for _, n := range append(sizes, w.hpas) {
+		if err := w.grow(ctx, n); err != nil {
+			return err
+		}
+		began := time.Now()
+		if err := w.warm(ctx, reads); err != nil {
+			return err
+		}
+		say("all metrics have a value %s after the last HPA was created", time.Since(began).Round(time.Millisecond))
+		// One interval for the queries to spread out.
+		if err := pause(ctx, w.interval); err != nil {
+			return err
+		}
+		if err := w.reads(ctx, tables, reads); err != nil {
+			return err
+		}
+	}
+	if err := w.collection(ctx, r, reads); err != nil {
+		return err
+	}
+	if err := w.churn(ctx, r, reads); err != nil {
+		return err
+	}
+	tables.print(r)
 	return nil
 }
 

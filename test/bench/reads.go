@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -202,17 +203,55 @@ func (o *outcome) add(took time.Duration, err error) {
 // settle is the time between two loads, for what the first one left behind to be done.
 const settle = 5 * time.Second
 
+// readTables are the figures of each way, by size.
+type readTables map[string]*readTable
+
+type readTable struct {
+	title  string
+	header []string
+	rows   []string // their names
+	goals  map[string]string
+	cells  map[string][]string
+}
+
+func (t readTables) add(title string, hpas int, rows []row) {
+	table := t[title]
+	if table == nil {
+		table = &readTable{title: title, goals: map[string]string{}, cells: map[string][]string{}}
+		t[title] = table
+	}
+	table.header = append(table.header, fmt.Sprintf("%d HPAs", hpas))
+	for _, r := range rows {
+		if _, ok := table.cells[r[0]]; !ok {
+			table.rows = append(table.rows, r[0])
+		}
+		table.goals[r[0]] = r[2]
+		table.cells[r[0]] = append(table.cells[r[0]], r[1])
+	}
+}
+
+func (t readTables) print(r *report) {
+	for _, title := range slices.Sorted(maps.Keys(t)) {
+		table := t[title]
+		var rows [][]string
+		for _, name := range table.rows {
+			rows = append(rows, slices.Concat([]string{name}, table.cells[name], []string{table.goals[name]}))
+		}
+		r.columns(table.title, slices.Concat([]string{""}, table.header, []string{"goal"}), rows)
+	}
+}
+
 // reads is the load of reads while the collection goes on.
-func (w *workload) reads(ctx context.Context, r *report, reads *reader) error {
+func (w *workload) reads(ctx context.Context, tables readTables, reads *reader) error {
 	for _, way := range []struct {
 		name, title string
 		rate        int
 		client      *http.Client
 		base        string
-		goal        string
+		goal        time.Duration
 	}{
-		{"direct", "at Kubetide's own port", w.direct, reads.direct, reads.base, "p99 ≤ 5ms"},
-		{"aggregated", "through the API server", w.aggregated, reads.through, reads.throughs, "p99 ≤ 15ms"},
+		{"direct", "at Kubetide's own port", w.direct, reads.direct, reads.base, 5 * time.Millisecond},
+		{"aggregated", "through the API server", w.aggregated, reads.through, reads.throughs, 15 * time.Millisecond},
 	} {
 		if err := reads.fetch(way.client, way.base+"/version"); err != nil {
 			return err // from here on there is a connection
@@ -220,8 +259,8 @@ func (w *workload) reads(ctx context.Context, r *report, reads *reader) error {
 		if err := pause(ctx, settle); err != nil {
 			return err
 		}
-		say("reading %d times a second %s for %s", way.rate, way.title, w.duration)
-		use, err := w.measure(ctx, way.name)
+		say("%d HPAs: reading %d times a second %s for %s", w.made, way.rate, way.title, w.duration)
+		use, err := w.measure(ctx, fmt.Sprintf("%s-%d", way.name, w.made))
 		if err != nil {
 			return err
 		}
@@ -242,7 +281,7 @@ func (w *workload) reads(ctx context.Context, r *report, reads *reader) error {
 			if n%2 == 1 {
 				kind, path = pods, podsPath(n/2%apps)
 			} else {
-				path = externalPath(n / 2 * 7919 % w.hpas)
+				path = externalPath(n / 2 * 7919 % w.made)
 			}
 			requests.Go(func() {
 				err := reads.fetch(way.client, way.base+path)
@@ -258,7 +297,7 @@ func (w *workload) reads(ctx context.Context, r *report, reads *reader) error {
 		sent := time.Since(start)
 		cancel()
 		requests.Wait()
-		rows, err := use.rows(ctx)
+		rows, busy, err := use.rows(ctx)
 		if err != nil {
 			return err
 		}
@@ -273,15 +312,34 @@ func (w *workload) reads(ctx context.Context, r *report, reads *reader) error {
 				say("the first of %d failed reads: %v", outcomes[i].failed, err)
 			}
 		}
-		r.table(fmt.Sprintf("Reads %s: half External, half of %d pods by selector, beside the collection", way.title, podsPerApp), slices.Concat([]row{
+		say("%s", percentiles(all))
+		title := fmt.Sprintf("Reads %s: half External, half of %d pods by selector, beside the collection", way.title, podsPerApp)
+		tables.add(title, w.made, slices.Concat([]row{
 			{"reads", fmt.Sprintf("%.0f a second", float64(n)/sent.Seconds()), fmt.Sprintf("%d a second", way.rate)},
-			{"all", percentiles(all), way.goal},
+			{"all", percentiles(all), "p99 ≤ " + way.goal.String()},
 			{"External", percentiles(outcomes[external].took)},
 			{"pods by selector", percentiles(outcomes[pods].took)},
 			{"failed", fmt.Sprint(failed), "0"},
 			{"a request that asks for nothing (`/version`), the same way", percentiles(outcomes[nothing].took)},
 			{"of these times: the load generator was late by", percentiles(late)},
-		}, rows)...)
+			{"what limits the p99", limit(at(all, 0.99), at(outcomes[nothing].took, 0.99), at(late, 0.99), way.goal, busy)},
+		}, rows))
 	}
 	return ctx.Err()
+}
+
+// limit names what a read's p99 consists of, from what stands beside it.
+func limit(reads, nothing, late, goal time.Duration, busy float64) string {
+	switch {
+	case reads <= goal:
+		return "nothing: the goal is met"
+	case busy >= 0.9:
+		return fmt.Sprintf("the processors: %.0f %% busy", 100*busy)
+	case 2*late >= reads:
+		return "the load generator, which is late"
+	case 4*nothing >= 3*reads:
+		return "the way: what asks for nothing takes as long"
+	default:
+		return "answering"
+	}
 }

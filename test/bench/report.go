@@ -22,9 +22,20 @@ type report struct{ text strings.Builder }
 type row [3]string
 
 func (r *report) table(title string, rows ...row) {
-	fmt.Fprintf(&r.text, "### %s\n\n| | measured | goal |\n|---|---|---|\n", title)
+	var cells [][]string
 	for _, row := range rows {
-		fmt.Fprintf(&r.text, "| %s | %s | %s |\n", row[0], row[1], row[2])
+		cells = append(cells, row[:])
+	}
+	r.columns(title, []string{"", "measured", "goal"}, cells)
+}
+
+func (r *report) columns(title string, header []string, rows [][]string) {
+	line := func(cells []string) { r.text.WriteString("| " + strings.Join(cells, " | ") + " |\n") }
+	fmt.Fprintf(&r.text, "### %s\n\n", title)
+	line(header)
+	r.text.WriteString(strings.Repeat("|---", len(header)) + "|\n")
+	for _, row := range rows {
+		line(row)
 	}
 	r.text.WriteByte('\n')
 }
@@ -64,6 +75,8 @@ type counters struct {
 	waited   time.Duration
 	asked    float64       // questions about callers
 	answered time.Duration // how long they took
+	garbage  float64       // bytes that Kubetide has asked for
+	cycles   float64       // of its garbage collection
 }
 
 // measure begins to count, and takes profiles meanwhile if they are wanted.
@@ -130,7 +143,7 @@ func (u *usage) count(ctx context.Context) (counters, error) {
 	if err != nil {
 		return counters{}, err
 	}
-	asked, seconds := 0.0, 0.0
+	asked, seconds, garbage, cycles := 0.0, 0.0, 0.0, 0.0
 	for line := range strings.Lines(string(metrics)) {
 		name, value, _ := strings.Cut(strings.TrimSpace(line), " ")
 		name, _, _ = strings.Cut(name, "{")
@@ -140,6 +153,10 @@ func (u *usage) count(ctx context.Context) (counters, error) {
 			asked += n
 		case "apiserver_delegated_authn_request_duration_seconds_sum", "apiserver_delegated_authz_request_duration_seconds_sum":
 			seconds += n
+		case "go_memstats_alloc_bytes_total":
+			garbage = n
+		case "go_gc_duration_seconds_count":
+			cycles = n
 		}
 	}
 	machine, stolen, err := machineTime()
@@ -147,7 +164,7 @@ func (u *usage) count(ctx context.Context) (counters, error) {
 		return counters{}, err
 	}
 	waited, err := waitedTime(u.pid)
-	return counters{programs, machine, stolen, waited, asked, time.Duration(seconds * float64(time.Second))}, err
+	return counters{programs, machine, stolen, waited, asked, time.Duration(seconds * float64(time.Second)), garbage, cycles}, err
 }
 
 // waitedTime is how long the process's threads have waited for a processor.
@@ -192,26 +209,27 @@ func machineTime() (worked, stolen time.Duration, err error) {
 	return worked, stolen, nil
 }
 
-// rows are the processor use by program, in percent of one core, and Kubetide's memory.
-func (u *usage) rows(ctx context.Context) ([]row, error) {
+// rows are the processor use by program, in percent of one core, and Kubetide's memory. busy is the share of all processors
+// that worked or were withheld.
+func (u *usage) rows(ctx context.Context) (rows []row, busy float64, err error) {
 	after, err := u.count(ctx)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	took := time.Since(u.began)
 	share := func(d time.Duration) string { return fmt.Sprintf("%.0f %% of a core", 100*d.Seconds()/took.Seconds()) }
 	memory, err := memoryOf(u.pid)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	rows := []row{
+	rows = []row{
 		{"processor, Kubetide", share(after.programs["kubetide"] - u.before.programs["kubetide"]), "≤ 100 % of a core"},
 		{"memory of Kubetide", memory, "≤ 512 MiB"},
 	}
 	others := after.machine - u.before.machine - (after.programs["kubetide"] - u.before.programs["kubetide"])
 	self, err := os.Executable()
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	for _, part := range [][2]string{{"kube-apiserver", "kube-apiserver"}, {"etcd", "etcd"}, {filepath.Base(self), "the load generator and the source"}} {
 		used := after.programs[part[0]] - u.before.programs[part[0]]
@@ -219,11 +237,17 @@ func (u *usage) rows(ctx context.Context) ([]row, error) {
 		rows = append(rows, row{"processor, " + part[1], share(used)})
 	}
 	<-u.profiled
+	busy = (after.machine - u.before.machine + after.stolen - u.before.stolen).Seconds() / took.Seconds() / float64(runtime.NumCPU())
+	cycle := "none"
+	if n := after.cycles - u.before.cycles; n > 0 {
+		cycle = "one each " + time.Duration(float64(took)/n).Round(100*time.Millisecond).String()
+	}
 	return append(rows,
+		row{"memory that Kubetide asks for, and its garbage collections", fmt.Sprintf("%.1f MB a second, %s", (after.garbage-u.before.garbage)/1e6/took.Seconds(), cycle)},
 		row{"Kubetide had work but no processor", fmt.Sprintf("%.0f %% of the time, all its threads added up", 100*(after.waited-u.before.waited).Seconds()/took.Seconds())},
 		row{"processor, everything else on the machine", share(max(0, others))},
 		row{"processors that the machine's host withheld", share(after.stolen - u.before.stolen)},
-		row{"questions to the API server about callers", fmt.Sprintf("%.1f a second, %s each", (after.asked-u.before.asked)/took.Seconds(), mean(after.answered-u.before.answered, after.asked-u.before.asked))}), nil
+		row{"questions to the API server about callers", fmt.Sprintf("%.1f a second, %s each", (after.asked-u.before.asked)/took.Seconds(), mean(after.answered-u.before.answered, after.asked-u.before.asked))}), busy, nil
 }
 
 func memoryOf(pid int) (string, error) {
@@ -245,14 +269,22 @@ func percentiles(sorted []time.Duration) string {
 	if len(sorted) == 0 {
 		return "none"
 	}
-	at := func(share float64) time.Duration {
-		d := sorted[int(share*float64(len(sorted)-1))]
+	rounded := func(share float64) time.Duration {
+		d := at(sorted, share)
 		if d > time.Second {
 			return d.Round(10 * time.Millisecond)
 		}
 		return d.Round(10 * time.Microsecond)
 	}
-	return fmt.Sprintf("p50 %s, p99 %s, max %s", at(0.5), at(0.99), at(1))
+	return fmt.Sprintf("p50 %s, p99 %s, max %s", rounded(0.5), rounded(0.99), rounded(1))
+}
+
+// at is the sorted time that the share of all does not exceed.
+func at(sorted []time.Duration, share float64) time.Duration {
+	if len(sorted) == 0 {
+		return 0
+	}
+	return sorted[int(share*float64(len(sorted)-1))]
 }
 
 func mean(total time.Duration, count float64) time.Duration {

@@ -35,6 +35,7 @@ type workload struct {
 	cluster *lab.Lab
 	source  *source
 	client  kubernetes.Interface
+	made    int // HPAs
 }
 
 func namespaceOf(i int) string { return fmt.Sprintf("bench-%d", i%namespaces) }
@@ -59,10 +60,9 @@ func (w *workload) hpa(i int, tag string) *autoscalingv2.HorizontalPodAutoscaler
 	}
 }
 
-// create makes all objects.
+// create makes all objects but the HPAs with External metrics.
 func (w *workload) create(ctx context.Context) error {
-	began := time.Now()
-	say("creating %d HPAs in %d namespaces, and %d pods", w.hpas, namespaces, apps*podsPerApp)
+	say("creating %d namespaces and %d pods", namespaces, apps*podsPerApp)
 	names := []string{appsSpace}
 	for i := range namespaces {
 		names = append(names, namespaceOf(i))
@@ -77,9 +77,17 @@ func (w *workload) create(ctx context.Context) error {
 			return err
 		}
 	}
+	return nil
+}
+
+// grow makes HPAs until there are so many.
+func (w *workload) grow(ctx context.Context, hpas int) error {
+	began := time.Now()
+	say("creating %d HPAs, to have %d", hpas-w.made, hpas)
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(maxInFlight)
-	for i := range w.hpas {
+	for ; w.made < hpas; w.made++ {
+		i := w.made
 		group.Go(func() error {
 			hpa := w.hpa(i, "0")
 			_, err := w.client.AutoscalingV2().HorizontalPodAutoscalers(hpa.Namespace).Create(ctx, hpa, metav1.CreateOptions{})
@@ -127,7 +135,7 @@ spec:
 func (w *workload) warm(ctx context.Context, reads *reader) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
 	defer cancel()
-	for i := 0; i < w.hpas; {
+	for i := 0; i < w.made; {
 		if _, err := reads.external(ctx, i); err != nil {
 			if ctx.Err() != nil {
 				return fmt.Errorf("not all metrics have a value: %w", err)
@@ -174,10 +182,6 @@ func (w *workload) ages(ctx context.Context, reads *reader) (ages []time.Duratio
 
 // collection is the load of HPAs that do not change.
 func (w *workload) collection(ctx context.Context, r *report, reads *reader) error {
-	// One interval for the queries to spread out.
-	if err := pause(ctx, w.interval); err != nil {
-		return err
-	}
 	say("collecting for %s", w.duration)
 	return w.observe(ctx, r, reads, "collection", fmt.Sprintf("Collection: %d HPAs with a query each every %s, from a source that takes %s", w.hpas, w.interval, w.latency), nil)
 }
@@ -253,7 +257,7 @@ func (w *workload) observe(ctx context.Context, r *report, reads *reader, name, 
 	}
 	ages, failed := w.ages(running, reads)
 	asked := w.source.requests.Load() - requests
-	rows, err := use.rows(ctx)
+	rows, _, err := use.rows(ctx)
 	if err != nil {
 		return err
 	}
