@@ -30,15 +30,18 @@ import (
 type (
 	question struct {
 		Kind, Resource, Container string
-		Target                    int64
-		Spec, Status              int32
-		Up, Down                  float64
+		Asked                     []asked
 		Init, Delay               int64
 		Labeled                   bool
 		Pods                      []pod
 		Samples                   []sample
 		Values                    []int64
 		Error                     string
+	}
+	asked struct {
+		Target       int64
+		Spec, Status int32
+		Up, Down     float64
 	}
 	pod struct {
 		Name, Phase, Ready string
@@ -77,16 +80,28 @@ func TestAnswer(t *testing.T) {
 			} else if err != nil {
 				t.Fatal(err)
 			}
-			if err := enc.Encode(q.answer(t.Context())); err != nil {
+			if err := enc.Encode(q.answers(t.Context())); err != nil {
 				t.Fatal(err)
 			}
 		}
 	})
 }
 
-func (q *question) answer(ctx context.Context) (a answer) {
-	calc := podautoscaler.NewReplicaCalculator(q, lister{pods: q.Pods}, time.Duration(q.Init)*time.Millisecond, time.Duration(q.Delay)*time.Millisecond)
-	tolerances, all, name := tolerances(q.Up, q.Down), labels.Everything(), corev1.ResourceName(q.Resource)
+func (q *question) answers(ctx context.Context) []answer {
+	pods := make(lister, len(q.Pods))
+	for i := range pods {
+		pods[i] = q.Pods[i].object()
+	}
+	calc := podautoscaler.NewReplicaCalculator(q, pods, time.Duration(q.Init)*time.Millisecond, time.Duration(q.Delay)*time.Millisecond)
+	answers := make([]answer, len(q.Asked))
+	for i, a := range q.Asked {
+		answers[i] = q.answer(ctx, calc, a)
+	}
+	return answers
+}
+
+func (q *question) answer(ctx context.Context, calc *podautoscaler.ReplicaCalculator, asked asked) (a answer) {
+	tolerances, all, name := tolerances(asked.Up, asked.Down), labels.Everything(), corev1.ResourceName(q.Resource)
 	object := &autoscalingv2.CrossVersionObjectReference{Kind: "Service", Name: "cart", APIVersion: "v1"}
 	var selector *metav1.LabelSelector
 	if q.Labeled {
@@ -95,19 +110,19 @@ func (q *question) answer(ctx context.Context) (a answer) {
 	var err error
 	switch q.Kind {
 	case "utilization":
-		a.Replicas, a.Percent, a.Usage, _, err = calc.GetResourceReplicas(ctx, q.Spec, int32(q.Target), name, tolerances, namespace, all, q.Container)
+		a.Replicas, a.Percent, a.Usage, _, err = calc.GetResourceReplicas(ctx, asked.Spec, int32(asked.Target), name, tolerances, namespace, all, q.Container)
 	case "resource":
-		a.Replicas, a.Usage, _, err = calc.GetRawResourceReplicas(ctx, q.Spec, q.Target, name, tolerances, namespace, all, q.Container)
+		a.Replicas, a.Usage, _, err = calc.GetRawResourceReplicas(ctx, asked.Spec, asked.Target, name, tolerances, namespace, all, q.Container)
 	case "pods":
-		a.Replicas, a.Usage, _, err = calc.GetMetricReplicas(q.Spec, q.Target, "qps", tolerances, namespace, all, all)
+		a.Replicas, a.Usage, _, err = calc.GetMetricReplicas(asked.Spec, asked.Target, "qps", tolerances, namespace, all, all)
 	case "objectValue":
-		a.Replicas, a.Usage, _, err = calc.GetObjectMetricReplicas(q.Spec, q.Target, "qps", tolerances, namespace, object, all, all)
+		a.Replicas, a.Usage, _, err = calc.GetObjectMetricReplicas(asked.Spec, asked.Target, "qps", tolerances, namespace, object, all, all)
 	case "objectAverage":
-		a.Replicas, a.Usage, _, err = calc.GetObjectPerPodMetricReplicas(q.Status, q.Target, "qps", tolerances, namespace, object, all)
+		a.Replicas, a.Usage, _, err = calc.GetObjectPerPodMetricReplicas(asked.Status, asked.Target, "qps", tolerances, namespace, object, all)
 	case "externalValue":
-		a.Replicas, a.Usage, _, err = calc.GetExternalMetricReplicas(q.Spec, q.Target, "qps", tolerances, namespace, selector, all)
+		a.Replicas, a.Usage, _, err = calc.GetExternalMetricReplicas(asked.Spec, asked.Target, "qps", tolerances, namespace, selector, all)
 	case "externalAverage":
-		a.Replicas, a.Usage, _, err = calc.GetExternalPerPodMetricReplicas(q.Status, q.Target, "qps", tolerances, namespace, selector)
+		a.Replicas, a.Usage, _, err = calc.GetExternalPerPodMetricReplicas(asked.Status, asked.Target, "qps", tolerances, namespace, selector)
 	default:
 		panic("unknown kind " + q.Kind)
 	}
@@ -169,19 +184,14 @@ func (q *question) GetExternalMetric(string, string, labels.Selector) ([]int64, 
 	return q.Values, time.Now(), nil
 }
 
-type lister struct {
-	corelisters.PodNamespaceLister
-	pods []pod
-}
+type lister []*corev1.Pod
 
 func (l lister) Pods(string) corelisters.PodNamespaceLister { return l }
 
-func (l lister) List(labels.Selector) ([]*corev1.Pod, error) {
-	pods := make([]*corev1.Pod, len(l.pods))
-	for i := range pods {
-		pods[i] = l.pods[i].object()
-	}
-	return pods, nil
+func (l lister) List(labels.Selector) ([]*corev1.Pod, error) { return l, nil }
+
+func (l lister) Get(string) (*corev1.Pod, error) {
+	return nil, errors.New("the calculator gets no single pod")
 }
 
 func requests(of map[string]int64) corev1.ResourceList {
