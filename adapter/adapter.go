@@ -61,6 +61,9 @@ type Options struct {
 	// DisregardIncompatibleHPAs says nothing about metrics that may be another adapter's.
 	DisregardIncompatibleHPAs bool
 
+	// DisregardHPAs collects only what is asked for by Want.
+	DisregardHPAs bool
+
 	// Ingresses and RouteGroups have the objects watched that Routes reads.
 	Ingresses, RouteGroups bool
 
@@ -341,8 +344,10 @@ func (a *Adapter) warmUp(ctx context.Context) error {
 	a.workloads.Start(ctx.Done())
 	a.workloads.WaitForCacheSync(ctx.Done())
 	a.awaitRoutes(ctx)
-	a.hpas.Start(ctx.Done())
-	if !cache.WaitForCacheSync(ctx.Done(), a.hpasSeen.HasSynced) {
+	if !a.options.DisregardHPAs {
+		a.hpas.Start(ctx.Done())
+	}
+	if !a.options.DisregardHPAs && !cache.WaitForCacheSync(ctx.Done(), a.hpasSeen.HasSynced) {
 		return nil // ctx has ended
 	}
 	enough, cancel := context.WithTimeout(ctx, a.options.WarmUp)

@@ -26,54 +26,62 @@ import (
 	"github.com/kubetide/kubetide/internal/outbound"
 )
 
-// startAdapter returns once the adapter's port is open; it becomes ready later.
+// startAdapter returns once the adapter's port is open; it becomes ready later. Where only the engine runs, the adapter collects
+// what the engine asks for, and serves nothing.
 func startAdapter(ctx context.Context, group *errgroup.Group, c *config.Config, restConfig *rest.Config,
 	certificate dynamiccertificates.CertKeyContentProvider, elected <-chan struct{}, adminServer *admin.Server, log logr.Logger,
-) error {
-	listener, err := net.Listen("tcp", address(c, c.Serving.SecurePort))
-	if err != nil {
-		return fmt.Errorf("metrics APIs: %w", err)
-	}
+) (*adapter.Adapter, error) {
 	restConfig = rest.CopyConfig(restConfig) // clients write to it while they are made
-	a, err := adapter.New(adapter.Options{
+	options := adapter.Options{
 		Config: restConfig, Kubeconfig: c.General.Kubeconfig,
 		DefaultInterval: c.Adapter.DefaultCollectionInterval, MaxAge: c.Adapter.MetricsTTL,
 		DisregardIncompatibleHPAs: c.Adapter.DisregardIncompatibleHPAs,
 		Ingresses:                 c.Ingress.SkipperIngressMetrics, RouteGroups: c.Ingress.SkipperRouteGroupMetrics,
-		CustomMetrics: c.Adapter.EnableCustomMetricsAPI, ExternalMetrics: c.Adapter.EnableExternalMetricsAPI,
-		Listener: listener, Certificate: certificate, Version: version(), Elected: elected, Registerer: metrics.Registry, Log: log,
-	})
-	if err != nil {
-		return err
+		Certificate: certificate, Version: version(), Elected: elected, Registerer: metrics.Registry, Log: log,
 	}
-	log.Info("Port of the metrics APIs is open", "address", a.Address().String())
+	if c.Enabled(config.ModuleAdapter) {
+		listener, err := net.Listen("tcp", address(c, c.Serving.SecurePort))
+		if err != nil {
+			return nil, fmt.Errorf("metrics APIs: %w", err)
+		}
+		options.Listener, options.CustomMetrics, options.ExternalMetrics = listener, c.Adapter.EnableCustomMetricsAPI, c.Adapter.EnableExternalMetricsAPI
+	} else {
+		options.DisregardHPAs = true
+	}
+	a, err := adapter.New(options)
+	if err != nil {
+		return nil, err
+	}
+	if options.Listener != nil {
+		log.Info("Port of the metrics APIs is open", "address", a.Address().String())
+	}
 	adminServer.AddReady("adapter", a.Ready)
 	adminServer.AddLive("collection", a.Healthy)
 
 	schedules, err := cache.New(restConfig, cache.Options{Scheme: newScheme(), DefaultTransform: cache.TransformStripManagedFields()})
 	if err != nil {
-		return fmt.Errorf("adapter: %w", err)
+		return nil, fmt.Errorf("adapter: %w", err)
 	}
 	podMetrics, err := metricsclient.NewForConfig(restConfig)
 	if err != nil {
-		return fmt.Errorf("adapter: %w", err)
+		return nil, fmt.Errorf("adapter: %w", err)
 	}
 	defaults, err := scheduleDefaults(c)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	client, err := kubernetes.NewForConfig(restConfig)
 	if err != nil {
-		return fmt.Errorf("adapter: %w", err)
+		return nil, fmt.Errorf("adapter: %w", err)
 	}
 	var apiServer outbound.Addresses
 	group.Go(keepAPIServerAddresses(ctx, &apiServer, restConfig, client, log))
 	ways, err := newClients(c, &apiServer, metrics.Registry, log.WithName("outbound"))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := registerSources(a, c, ways, podMetrics); err != nil {
-		return fmt.Errorf("adapter: %w", err)
+		return nil, fmt.Errorf("adapter: %w", err)
 	}
 	schedule.Source{
 		Schedules:        schedule.ReaderStore(schedules, func() ctrlclient.Object { return &zalando.ScalingSchedule{} }),
@@ -84,7 +92,7 @@ func startAdapter(ctx context.Context, group *errgroup.Group, c *config.Config, 
 	for _, kind := range []ctrlclient.Object{&zalando.ScalingSchedule{}, &zalando.ClusterScalingSchedule{}} {
 		informer, err := schedules.GetInformer(ctx, kind, cache.BlockUntilSynced(false))
 		if err != nil {
-			return fmt.Errorf("adapter: %w", err)
+			return nil, fmt.Errorf("adapter: %w", err)
 		}
 		changed := func(obj any) {
 			if gone, ok := obj.(toolscache.DeletedFinalStateUnknown); ok {
@@ -97,7 +105,7 @@ func startAdapter(ctx context.Context, group *errgroup.Group, c *config.Config, 
 		if _, err := informer.AddEventHandler(toolscache.ResourceEventHandlerFuncs{
 			AddFunc: changed, UpdateFunc: func(_, obj any) { changed(obj) }, DeleteFunc: changed,
 		}); err != nil {
-			return fmt.Errorf("adapter: %w", err)
+			return nil, fmt.Errorf("adapter: %w", err)
 		}
 	}
 	group.Go(func() error { return schedules.Start(ctx) })
@@ -110,5 +118,5 @@ func startAdapter(ctx context.Context, group *errgroup.Group, c *config.Config, 
 		}
 		return a.Run(ctx)
 	})
-	return nil
+	return a, nil
 }

@@ -24,12 +24,14 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
+	"github.com/kubetide/kubetide/adapter"
 	kapacity "github.com/kubetide/kubetide/api/kapacity/v1alpha1"
 	zalando "github.com/kubetide/kubetide/api/zalando/v1"
 	"github.com/kubetide/kubetide/internal/config"
 	"github.com/kubetide/kubetide/internal/decision"
 	"github.com/kubetide/kubetide/internal/window"
 	"github.com/kubetide/kubetide/scaler/gate"
+	"github.com/kubetide/kubetide/scaler/horizontalportrait"
 	"github.com/kubetide/kubetide/scaler/ihpa"
 	"github.com/kubetide/kubetide/scaler/replicaprofile"
 	"github.com/kubetide/kubetide/scaler/scheduled"
@@ -58,6 +60,10 @@ type writer struct {
 	rest      *rest.Config
 	log       logr.Logger
 	decisions *decision.Log
+	// details are what each metric of a portrait said last.
+	details *decision.Portraits
+	// adapter has the engine's metrics collected.
+	adapter *adapter.Adapter
 	// elected is closed when this process leads for the first time.
 	elected     chan struct{}
 	electedOnce sync.Once
@@ -69,7 +75,7 @@ func newWriter(c *config.Config, restConfig *rest.Config, log logr.Logger) *writ
 		host, _ := os.Hostname() // only for people who look at the Lease
 		identity = host + "_" + string(uuid.NewUUID())
 	}
-	return &writer{config: c, identity: identity, rest: rest.CopyConfig(restConfig), log: log, decisions: decision.NewLog(0, 0), elected: make(chan struct{})}
+	return &writer{config: c, identity: identity, rest: rest.CopyConfig(restConfig), log: log, decisions: decision.NewLog(0, 0), details: &decision.Portraits{}, elected: make(chan struct{})}
 }
 
 // run takes part in the election until ctx ends. A lost lead, after an outage of the API server for example, is no reason to
@@ -162,6 +168,9 @@ func (w *writer) setup(mgr manager.Manager) error {
 	if err := replicaprofile.Setup(mgr, replicaprofile.Options{Concurrency: concurrency}); err != nil {
 		return err
 	}
+	if err := horizontalportrait.Setup(mgr, horizontalportrait.Options{Demand: w.adapter, Concurrency: concurrency, Details: w.details}); err != nil {
+		return err
+	}
 	if err := ihpa.Setup(mgr, ihpa.Options{Concurrency: concurrency, Decisions: w.decisions}); err != nil {
 		return err
 	}
@@ -180,7 +189,8 @@ func scheduleDefaults(c *config.Config) (window.Defaults, error) {
 func slimPod(obj any) (any, error) {
 	if pod, ok := obj.(*corev1.Pod); ok {
 		pod.ManagedFields = nil
-		pod.Spec = corev1.PodSpec{NodeName: pod.Spec.NodeName, ReadinessGates: pod.Spec.ReadinessGates}
+		pod.Spec = corev1.PodSpec{NodeName: pod.Spec.NodeName, ReadinessGates: pod.Spec.ReadinessGates, Overhead: pod.Spec.Overhead,
+			Resources: slimResources(pod.Spec.Resources), Containers: slimContainers(pod.Spec.Containers), InitContainers: slimContainers(pod.Spec.InitContainers)}
 		for i := range pod.Status.ContainerStatuses {
 			pod.Status.ContainerStatuses[i] = corev1.ContainerStatus{RestartCount: pod.Status.ContainerStatuses[i].RestartCount}
 		}
@@ -191,4 +201,19 @@ func slimPod(obj any) (any, error) {
 		o.SetManagedFields(nil)
 	}
 	return obj, nil
+}
+
+// slimContainers keeps what utilization is a share of.
+func slimContainers(containers []corev1.Container) []corev1.Container {
+	for i, c := range containers {
+		containers[i] = corev1.Container{Name: c.Name, RestartPolicy: c.RestartPolicy, Resources: corev1.ResourceRequirements{Requests: c.Resources.Requests}}
+	}
+	return containers
+}
+
+func slimResources(r *corev1.ResourceRequirements) *corev1.ResourceRequirements {
+	if r == nil {
+		return nil
+	}
+	return &corev1.ResourceRequirements{Requests: r.Requests}
 }

@@ -135,12 +135,11 @@ func run(ctx context.Context, c *config.Config, restConfig *rest.Config, log log
 				return err
 			}
 		}
-		group.Go(func() error { return w.run(writing) })
-		if c.Enabled(config.ModuleAdapter) {
-			if err := startAdapter(answering, group, c, restConfig, certificate, w.elected, adminServer, log.WithName("adapter")); err != nil {
-				return err
-			}
+		w.adapter, err = startAdapter(answering, group, c, restConfig, certificate, w.elected, adminServer, log.WithName("adapter"))
+		if err != nil {
+			return err
 		}
+		group.Go(func() error { return w.run(writing) })
 		close(started)
 		return nil
 	}()
