@@ -199,14 +199,14 @@ func TestTheHPAsFacts(t *testing.T) {
 			// The HPA's table of policies goes past the windows, so the rows that do not speak of windows have none that holds.
 			up, down := Defaulted(c.up, c.down)
 			in := Inputs{Wanted: c.wanted, Current: c.current, Min: c.lowest, Max: c.highest, Up: up, Down: down, Compatible: c.compatible}
-			for restart, state := range map[string]State{"": c.state, " after a restart": restarted(t, c.state)} {
+			for restart, state := range map[string]State{"at once": c.state, "after a restart": restarted(t, c.state)} {
 				d := Decide(state, in, now)
 				got := []string{d.Reason, d.Stabilized}
 				if diff := cmp.Diff([]string{c.reason, c.stabilized}, got); diff != "" || d.Replicas != c.want {
-					t.Errorf("%d%s, want %d; reasons (-want +got):\n%s%v", d.Replicas, restart, c.want, diff, d.Steps)
+					t.Errorf("%s %d, want %d; reasons (-want +got):\n%s%v", restart, d.Replicas, c.want, diff, d.Steps)
 				}
 				if again := Decide(restarted(t, d.State), in, now); again.Changed || again.Replicas != d.Replicas {
-					t.Errorf("asked again%s: %d, changed %t", restart, again.Replicas, again.Changed)
+					t.Errorf("asked again %s: %d, changed %t", restart, again.Replicas, again.Changed)
 				}
 				if limited := d.Reason != within; d.Limited != limited || d.Message == "" {
 					t.Errorf("limited is %t, message %q", d.Limited, d.Message)

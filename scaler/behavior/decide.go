@@ -282,10 +282,10 @@ func (p plan) stabilized(s State, in Inputs, o outcome, now time.Time) string {
 			by = r
 		}
 	}
-	switch {
-	case o.stable == in.Wanted:
+	switch o.stable {
+	case in.Wanted:
 		return "no recent recommendation stands against it"
-	case o.stable == in.Current:
+	case in.Current:
 		return fmt.Sprintf("%s blocked until %s by the recommendation of %d at %s", direction, clock(by.Until.Add(window)), by.Replicas, clock(by.Until))
 	}
 	return fmt.Sprintf("no further than %d until %s by the recommendation of %d at %s", o.stable, clock(by.Until.Add(window)), by.Replicas, clock(by.Until))
