@@ -1,0 +1,218 @@
+// Command kubectl-tide is a plugin of kubectl that asks Kubetide why a workload has the replicas that it has. It reads, with the
+// caller's own rights, and writes nothing.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/utils/clock"
+)
+
+// The exit codes besides 0.
+const (
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+func main() {
+	p := plugin{out: os.Stdout, err: os.Stderr, clock: clock.RealClock{}, zone: time.Local}
+	os.Exit(p.run(os.Args[1:]))
+}
+
+// plugin is one call of the command.
+type plugin struct {
+	out, err io.Writer
+	clock    clock.PassiveClock
+	zone     *time.Location
+}
+
+// usageError is a mistake in the command line.
+type usageError struct{ error }
+
+func (p plugin) run(args []string) int {
+	cmd := p.root()
+	cmd.SetArgs(args)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	err := cmd.ExecuteContext(ctx)
+	if err == nil {
+		return 0
+	}
+	fmt.Fprintln(p.err, "kubectl tide: "+printable(err.Error()))
+	if u := (usageError{}); errors.As(err, &u) {
+		return exitUsage
+	}
+	return exitFailed
+}
+
+func (p plugin) root() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "kubectl-tide", Short: "Ask Kubetide why a workload has the replicas that it has",
+		Long: `Ask Kubetide why a workload has the replicas that it has.
+
+Exit codes: 0, or 1 if there is no answer, or 2 if the command line is wrong.`,
+		SilenceErrors: true, SilenceUsage: true,
+		Annotations:       map[string]string{cobra.CommandDisplayNameAnnotation: "kubectl tide"},
+		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return usageError{fmt.Errorf("there is no command %q; see %s --help", args[0], cmd.CommandPath())}
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.SetOut(p.out)
+	cmd.SetErr(p.err)
+	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return usageError{fmt.Errorf("%w; see %s --help", err, cmd.CommandPath())}
+	})
+	rules, overrides := clientcmd.NewDefaultClientConfigLoadingRules(), &clientcmd.ConfigOverrides{}
+	cmd.PersistentFlags().StringVar(&rules.ExplicitPath, clientcmd.RecommendedConfigPathFlag, "", "Path to the kubeconfig file")
+	clientcmd.BindOverrideFlags(overrides, cmd.PersistentFlags(), clientcmd.RecommendedConfigOverrideFlags(""))
+	config := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, overrides)
+	cmd.AddCommand(p.explainCommand(config), p.historyCommand(config), p.versionCommand())
+	return cmd
+}
+
+const kindIHPA = "ihpa"
+
+// name reads TYPE/NAME or TYPE NAME.
+func name(cmd *cobra.Command, args []string) (string, error) {
+	kind, name, ok := "", "", false
+	switch len(args) {
+	case 1:
+		kind, name, ok = strings.Cut(args[0], "/")
+	case 2:
+		kind, name, ok = args[0], args[1], true
+	}
+	if !ok || name == "" || strings.ContainsAny(name, "/%") {
+		return "", usageError{fmt.Errorf("name one object, as %s ihpa/NAME; see %s --help", cmd.CommandPath(), cmd.CommandPath())}
+	}
+	switch strings.ToLower(kind) {
+	case kindIHPA, "intelligenthorizontalpodautoscaler", "intelligenthorizontalpodautoscalers", "intelligenthorizontalpodautoscalers.autoscaling.kapacitystack.io":
+		return name, nil
+	}
+	return "", usageError{fmt.Errorf("nothing is known of the type %q: what can be asked about is ihpa (IntelligentHorizontalPodAutoscaler)", kind)}
+}
+
+// format is the flag --output.
+func format(cmd *cobra.Command) *string {
+	return cmd.Flags().StringP("output", "o", "text", "Format: text or json")
+}
+
+func checkFormat(text string) error {
+	if text != "text" && text != "json" {
+		return usageError{fmt.Errorf("--output is text or json, not %q", text)}
+	}
+	return nil
+}
+
+func (p plugin) explainCommand(config clientcmd.ClientConfig) *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "explain ihpa/NAME", Short: "Say why an object has its replicas, and what would change them",
+		Long: `Say why an object has its replicas: what each portrait provider asked for, what each stage made of that, what comes next, and
+what would change it. It needs the right to get decisions.tide.kubetide.io in the namespace, which the role view has; without an
+answer from there it shows the last decision that the object's status has, and says so.`,
+		Example: `  kubectl tide explain ihpa/cart -n shop
+  kubectl tide explain ihpa/cart -n shop -o json | jq .decision.steps`,
+	}
+	output := format(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		name, err := name(cmd, args)
+		if err == nil {
+			err = checkFormat(*output)
+		}
+		if err != nil {
+			return err
+		}
+		r, err := newReader(config)
+		if err != nil {
+			return err
+		}
+		d, note, err := r.explain(cmd.Context(), name)
+		if err != nil {
+			return err
+		}
+		if note != "" {
+			fmt.Fprintln(p.err, "kubectl tide: "+printable(note))
+		}
+		if *output == "json" {
+			return printJSON(p.out, d)
+		}
+		return p.printer().explain(d)
+	}
+	return cmd
+}
+
+func (p plugin) historyCommand(config clientcmd.ClientConfig) *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "history ihpa/NAME", Short: "List the last decisions about an object, oldest first",
+		Long: `List the last decisions about an object, oldest first. Kubetide keeps the last 100 of each object in memory; they are lost when
+another replica takes the lead.`,
+		Example: `  kubectl tide history ihpa/cart -n shop
+  kubectl tide history ihpa/cart -n shop --limit 5 -o json`,
+	}
+	output := format(cmd)
+	limit := cmd.Flags().Uint32("limit", 20, "How many decisions to list, the last ones; 0 for all")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		name, err := name(cmd, args)
+		if err == nil {
+			err = checkFormat(*output)
+		}
+		if err != nil {
+			return err
+		}
+		r, err := newReader(config)
+		if err != nil {
+			return err
+		}
+		h, err := r.history(cmd.Context(), name, *limit)
+		if err != nil {
+			return err
+		}
+		if *output == "json" {
+			return printJSON(p.out, h)
+		}
+		return p.printer().history(h)
+	}
+	return cmd
+}
+
+func (p plugin) versionCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			_, err := fmt.Fprintf(p.out, "kubectl-tide %s %s %s/%s\n", version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			return err
+		},
+	}
+}
+
+// version is the module's, or the commit's that was built.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	if v := info.Main.Version; v != "" && v != "(devel)" {
+		return v
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" {
+			return s.Value[:min(12, len(s.Value))]
+		}
+	}
+	return "devel"
+}
