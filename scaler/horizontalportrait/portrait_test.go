@@ -33,8 +33,6 @@ import (
 	"github.com/kubetide/kubetide/scaler/enginetest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
 // demand is a source that says what the test sets, by the metrics' names.
 type demand struct {
 	mu      sync.Mutex
@@ -145,6 +143,8 @@ func (j *jobs) Cleanup(context.Context, *kapacity.HorizontalPortrait) (string, e
 
 func newRig(t *testing.T, hp *kapacity.HorizontalPortrait, objects ...client.Object) *rig {
 	t.Helper()
+	ignore := goleak.IgnoreCurrent()
+	t.Cleanup(func() { goleak.VerifyNone(t, ignore) })
 	w := enginetest.New(t, []enginetest.Index{{Kind: &kapacity.HorizontalPortrait{}, Name: TargetIndex, Of: IndexTarget}}, objects...)
 	status := hp.Status
 	g := &rig{World: w, demand: &demand{answers: map[string]sample.Answer{}, wanted: map[sample.Query]int{}, told: map[sample.Query]map[int]func(){}}, jobs: &jobs{}}

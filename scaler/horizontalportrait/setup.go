@@ -84,15 +84,20 @@ func Setup(mgr ctrl.Manager, opts Options) error {
 		Watches(&appsv1.Deployment{}, handler.EnqueueRequestsFromMapFunc(r.portraitsOf), coming).
 		Watches(&appsv1.StatefulSet{}, handler.EnqueueRequestsFromMapFunc(r.portraitsOf), coming).
 		Watches(&appsv1.ReplicaSet{}, handler.EnqueueRequestsFromMapFunc(r.portraitsOf), coming).
-		WatchesRawSource(source.Func(func(_ context.Context, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) error {
-			wants.Wake(queue.Add)
-			return nil
-		})).
+		WatchesRawSource(wants.source()).
 		WithOptions(target.ControllerOptions(opts.Concurrency))
 	if opts.Watch != nil {
 		opts.Watch(b)
 	}
 	return b.Complete(r)
+}
+
+// source wakes the controller by answers, at once. A queue holds each portrait once.
+func (w *Wants) source() source.Source {
+	return source.Func(func(_ context.Context, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) error {
+		w.Wake(queue.Add)
+		return nil
+	})
 }
 
 // changed passes what the portrait is made from, and its deletion. Its status is ours, or an external generator's.
