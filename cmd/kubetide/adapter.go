@@ -27,9 +27,9 @@ import (
 )
 
 // startAdapter returns once the adapter's port is open; it becomes ready later. Where only the engine runs, the adapter collects
-// what the engine asks for, and serves nothing.
+// what the engine asks for, and serves no metrics.
 func startAdapter(ctx context.Context, group *errgroup.Group, c *config.Config, restConfig *rest.Config,
-	certificate dynamiccertificates.CertKeyContentProvider, elected <-chan struct{}, adminServer *admin.Server, log logr.Logger,
+	certificate dynamiccertificates.CertKeyContentProvider, w *writer, adminServer *admin.Server, log logr.Logger,
 ) (*adapter.Adapter, error) {
 	restConfig = rest.CopyConfig(restConfig) // clients write to it while they are made
 	options := adapter.Options{
@@ -37,24 +37,25 @@ func startAdapter(ctx context.Context, group *errgroup.Group, c *config.Config, 
 		DefaultInterval: c.Adapter.DefaultCollectionInterval, MaxAge: c.Adapter.MetricsTTL,
 		DisregardIncompatibleHPAs: c.Adapter.DisregardIncompatibleHPAs,
 		Ingresses:                 c.Ingress.SkipperIngressMetrics, RouteGroups: c.Ingress.SkipperRouteGroupMetrics,
-		Certificate: certificate, Version: version(), Elected: elected, Registerer: metrics.Registry, Log: log,
+		Certificate: certificate, Version: version(), Elected: w.elected, Registerer: metrics.Registry, Log: log,
 	}
 	if c.Enabled(config.ModuleAdapter) {
-		listener, err := net.Listen("tcp", address(c, c.Serving.SecurePort))
-		if err != nil {
-			return nil, fmt.Errorf("metrics APIs: %w", err)
-		}
-		options.Listener, options.CustomMetrics, options.ExternalMetrics = listener, c.Adapter.EnableCustomMetricsAPI, c.Adapter.EnableExternalMetricsAPI
+		options.CustomMetrics, options.ExternalMetrics = c.Adapter.EnableCustomMetricsAPI, c.Adapter.EnableExternalMetricsAPI
 	} else {
 		options.DisregardHPAs = true
+	}
+	var err error
+	if options.Decisions, err = w.served(); err != nil {
+		return nil, err
+	}
+	if options.Listener, err = net.Listen("tcp", address(c, c.Serving.SecurePort)); err != nil {
+		return nil, fmt.Errorf("metrics APIs: %w", err)
 	}
 	a, err := adapter.New(options)
 	if err != nil {
 		return nil, err
 	}
-	if options.Listener != nil {
-		log.Info("Port of the metrics APIs is open", "address", a.Address().String())
-	}
+	log.Info("Port of the metrics APIs is open", "address", a.Address().String())
 	adminServer.AddReady("adapter", a.Ready)
 	adminServer.AddLive("collection", a.Healthy)
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -67,6 +68,8 @@ type writer struct {
 	// elected is closed when this process leads for the first time.
 	elected     chan struct{}
 	electedOnce sync.Once
+	// leads is true while this process holds the Lease.
+	leads atomic.Bool
 }
 
 func newWriter(c *config.Config, restConfig *rest.Config, log logr.Logger) *writer {
@@ -96,6 +99,7 @@ func (w *writer) run(ctx context.Context) error {
 			return nil
 		}
 		w.log.Error(err, "The engine ended and starts again")
+		w.forget()
 		if time.Since(began) < 10*time.Second {
 			select {
 			case <-ctx.Done():
@@ -145,10 +149,7 @@ func (w *writer) manager() (manager.Manager, error) {
 			return nil, fmt.Errorf("engine: %w", err)
 		}
 	}
-	return mgr, mgr.Add(manager.RunnableFunc(func(context.Context) error {
-		w.electedOnce.Do(func() { close(w.elected) })
-		return nil
-	}))
+	return mgr, mgr.Add(manager.RunnableFunc(w.lead))
 }
 
 // leaseName keeps adapters that are installed apart from taking the lead from the engine; their leader only writes Events.
@@ -171,7 +172,7 @@ func (w *writer) setup(mgr manager.Manager) error {
 	if err := horizontalportrait.Setup(mgr, horizontalportrait.Options{Demand: w.adapter, Concurrency: concurrency, Details: w.details}); err != nil {
 		return err
 	}
-	if err := ihpa.Setup(mgr, ihpa.Options{Concurrency: concurrency, Decisions: w.decisions}); err != nil {
+	if err := ihpa.Setup(mgr, ihpa.Options{Concurrency: concurrency, Schedules: defaults, Decisions: w.decisions}); err != nil {
 		return err
 	}
 	if err := scheduled.Setup(mgr, scheduled.Options{Defaults: defaults, Tolerance: w.config.Adapter.HPATolerance}); err != nil {

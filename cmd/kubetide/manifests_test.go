@@ -116,7 +116,7 @@ func TestNoRightIsAWildcard(t *testing.T) {
 			}
 		}
 	}
-	if roles != 5 {
+	if roles != 6 {
 		t.Errorf("%d roles", roles)
 	}
 }
@@ -162,6 +162,7 @@ func TestTheManifestsAndTheServerMeanTheSameObjects(t *testing.T) {
 		"the Lease":                      {{kapacity.LeaderElectionID, adapterLease}, named(own, "leases")},
 		"the APIServices whose bundles":  {apiServicesSorted(), named(adapter, "apiservices")},
 		"the APIServices there are":      {apiServicesSorted(), services},
+		"the engine's APIService":        {{tideAPIService}, named(engine, "apiservices")},
 		"the webhooks whose bundles":     {{webhookConfiguration}, named(engine, "mutatingwebhookconfigurations")},
 		"the Role's and Service's homes": {{c.General.Namespace, c.General.Namespace}, {own.Metadata.Namespace, find(t, "Service", c.Serving.ServiceName).Metadata.Namespace}},
 	} {

@@ -44,7 +44,7 @@ const (
 	adapterLease         = "kubetide-adapter"
 )
 
-var apiServices = []string{"v1beta1.custom.metrics.k8s.io", "v1beta2.custom.metrics.k8s.io", "v1beta1.external.metrics.k8s.io"}
+var apiServices = []string{"v1beta1.custom.metrics.k8s.io", "v1beta2.custom.metrics.k8s.io", "v1beta1.external.metrics.k8s.io", tideAPIService}
 
 // serve runs the server until a signal has stopped it, or a part of it fails.
 func serve(c *config.Config) error {
@@ -135,7 +135,7 @@ func run(ctx context.Context, c *config.Config, restConfig *rest.Config, log log
 				return err
 			}
 		}
-		w.adapter, err = startAdapter(answering, group, c, restConfig, certificate, w.elected, adminServer, log.WithName("adapter"))
+		w.adapter, err = startAdapter(answering, group, c, restConfig, certificate, w, adminServer, log.WithName("adapter"))
 		if err != nil {
 			return err
 		}
@@ -175,6 +175,7 @@ func startCertificate(ctx context.Context, group *errgroup.Group, c *config.Conf
 		Client: client, Dynamic: dynamicClient, Clock: clock.RealClock{}, Log: log,
 		Namespace: c.General.Namespace, Secret: certificateSecret, Service: c.Serving.ServiceName,
 	}
+	options.APIServices = []string{tideAPIService}
 	if c.Enabled(config.ModuleAdapter) {
 		options.APIServices = apiServices
 	}

@@ -84,10 +84,8 @@ func origin(name, field string) string {
 	return fmt.Sprintf("window %q", name)
 }
 
-// Clamp limits value to the bounds. Where a window's bound changes it, the condition's message names the window.
-func (d Decision) Clamp(value int32) (merge.Limit, decision.Step) {
-	l := merge.Clamp(value, d.Min, d.Max)
-	step := l.Step(value)
+// Note names the window whose bound a limit of this reason is, as an addition to its message; empty for the spec's own bounds.
+func (d Decision) Note(l merge.Limit) string {
 	by := ""
 	switch l.Reason {
 	case kapacity.ReasonTooFewReplicas:
@@ -95,10 +93,18 @@ func (d Decision) Clamp(value int32) (merge.Limit, decision.Step) {
 	case kapacity.ReasonTooManyReplicas:
 		by = d.MaxBy
 	}
-	if by != "" {
-		held := fmt.Sprintf(", %d in window %q", l.Replicas, by)
-		l.Message += held
-		step.Reason += held
+	if by == "" {
+		return ""
 	}
+	return fmt.Sprintf(", %d in window %q", l.Replicas, by)
+}
+
+// Clamp limits value to the bounds, and says so with the window's name.
+func (d Decision) Clamp(value int32) (merge.Limit, decision.Step) {
+	l := merge.Clamp(value, d.Min, d.Max)
+	step := l.Step(value)
+	note := d.Note(l)
+	l.Message += note
+	step.Reason += note
 	return l, step
 }

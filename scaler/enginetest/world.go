@@ -28,6 +28,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	kapacity "github.com/kubetide/kubetide/api/kapacity/v1alpha1"
+	zalando "github.com/kubetide/kubetide/api/zalando/v1"
 	"github.com/kubetide/kubetide/scaler/target"
 )
 
@@ -111,7 +112,7 @@ type Index struct {
 func New(t testing.TB, indexes []Index, objects ...client.Object) *World {
 	t.Helper()
 	scheme := runtime.NewScheme() // no more than is needed: the fake client builds a mapper of all of it for each write
-	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, appsv1.AddToScheme, autoscalingv1.AddToScheme, autoscalingv2.AddToScheme, kapacity.AddToScheme} {
+	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, appsv1.AddToScheme, autoscalingv1.AddToScheme, autoscalingv2.AddToScheme, kapacity.AddToScheme, zalando.AddToScheme} {
 		if err := add(scheme); err != nil {
 			t.Fatal(err)
 		}

@@ -25,6 +25,8 @@ import (
 
 	kapacity "github.com/kubetide/kubetide/api/kapacity/v1alpha1"
 	"github.com/kubetide/kubetide/internal/decision"
+	"github.com/kubetide/kubetide/internal/window"
+	"github.com/kubetide/kubetide/scaler/bounds"
 	"github.com/kubetide/kubetide/scaler/gray"
 	"github.com/kubetide/kubetide/scaler/merge"
 	"github.com/kubetide/kubetide/scaler/replicaprofile"
@@ -45,6 +47,8 @@ type Reconciler struct {
 	Clock    clock.PassiveClock
 	// Decisions keeps the records.
 	Decisions *decision.Log
+	// Schedules are the defaults of ScalingSchedules.
+	Schedules window.Defaults
 }
 
 // Reconcile takes one decision.
@@ -196,11 +200,16 @@ func (r *Reconciler) decide(ctx context.Context, rd *round) (time.Time, error) {
 	if err != nil {
 		return time.Time{}, err
 	}
-	m := merge.Decide(candidates(o, kept, now), current, now)
+	m := merge.Decide(r.candidates(ctx, o, kept, now), current, now)
+	b := bounds.Decide(o.Spec.MinReplicas, o.Spec.MaxReplicas, o.Spec.ScheduledBounds, now)
+	m.Warnings = append(m.Warnings, b.Warnings...)
+	if b.Err != nil {
+		m.Warnings = append(m.Warnings, b.Err.Error()+": the other bounds hold")
+	}
 	r.setHealth(o, m)
 	steps := []decision.Step{m.Step}
-	w := r.want(rd, m, current, apart)
-	steps, next := append(steps, w.steps...), earliest(m.Next, w.next)
+	w := r.want(rd, m, b, current, apart)
+	steps, next := append(steps, w.steps...), earliest(earliest(m.Next, b.Next), w.next)
 	in := gray.Inputs{Target: w.replicas,
 		Up: strategy(o.Spec.Behavior.ScaleUp), Down: strategy(o.Spec.Behavior.ScaleDown),
 		UpDisabled: o.Spec.Behavior.ScaleUp.Disabled, DownDisabled: o.Spec.Behavior.ScaleDown.Disabled,

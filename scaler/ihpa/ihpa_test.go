@@ -22,6 +22,7 @@ import (
 
 	kapacity "github.com/kubetide/kubetide/api/kapacity/v1alpha1"
 	"github.com/kubetide/kubetide/internal/decision"
+	"github.com/kubetide/kubetide/internal/window"
 	"github.com/kubetide/kubetide/portraits"
 	"github.com/kubetide/kubetide/scaler/enginetest"
 	"github.com/kubetide/kubetide/scaler/replicaprofile"
@@ -30,7 +31,8 @@ import (
 
 func controllers(w *enginetest.World) []reconcile.Reconciler {
 	return []reconcile.Reconciler{
-		&Reconciler{Client: w.Client, Clock: w.Clock, Recorder: w.Events.Recorder(kapacity.IHPAEventComponent), Decisions: decision.NewLog(0, 0)},
+		&Reconciler{Client: w.Client, Clock: w.Clock, Recorder: w.Events.Recorder(kapacity.IHPAEventComponent), Decisions: decision.NewLog(0, 0),
+			Schedules: window.Defaults{Window: 10 * time.Minute, Steps: 10, Zone: time.UTC}},
 		&replicaprofile.Reconciler{Client: w.Client, Clock: w.Clock, Recorder: w.Events.Recorder(kapacity.ReplicaProfileEventComponent), Live: w.Client},
 	}
 }

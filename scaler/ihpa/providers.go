@@ -1,25 +1,31 @@
 package ihpa
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
 	kapacity "github.com/kubetide/kubetide/api/kapacity/v1alpha1"
+	zalando "github.com/kubetide/kubetide/api/zalando/v1"
 	"github.com/kubetide/kubetide/portraits"
 	"github.com/kubetide/kubetide/portraits/cron"
+	"github.com/kubetide/kubetide/portraits/schedule"
 	"github.com/kubetide/kubetide/portraits/static"
 	"github.com/kubetide/kubetide/scaler/merge"
 )
 
 // candidates asks every provider. What is wrong with one is its own failure and no other's.
-func candidates(o *kapacity.IntelligentHorizontalPodAutoscaler, kept map[string]keptPortrait, now time.Time) []merge.Candidate {
+func (r *Reconciler) candidates(ctx context.Context, o *kapacity.IntelligentHorizontalPodAutoscaler, kept map[string]keptPortrait, now time.Time) []merge.Candidate {
 	out := make([]merge.Candidate, len(o.Spec.PortraitProviders))
 	for i, p := range o.Spec.PortraitProviders {
 		out[i] = merge.Candidate{Provider: providerID(p), Priority: p.Priority}
-		out[i].Opinion = evaluate(func() portraits.Portrait { return portrait(o, p, kept) }, now)
+		out[i].Opinion = evaluate(func() portraits.Portrait { return r.portrait(ctx, o, p, kept) }, now)
 	}
 	return out
 }
@@ -35,7 +41,10 @@ func evaluate(portrait func() portraits.Portrait, now time.Time) (o portraits.Op
 }
 
 func providerID(p kapacity.HorizontalPortraitProvider) string {
-	if p.Type != kapacity.DynamicProvider {
+	switch {
+	case p.Type == kapacity.ScheduleProvider && p.Schedule != nil:
+		return kapacity.ScheduleProviderIDPrefix + p.Schedule.Name
+	case p.Type != kapacity.DynamicProvider:
 		return string(p.Type)
 	}
 	if p.Dynamic == nil {
@@ -49,7 +58,7 @@ type failing struct{ err error }
 
 func (f failing) Evaluate(time.Time) portraits.Opinion { return portraits.Opinion{Err: f.err} }
 
-func portrait(o *kapacity.IntelligentHorizontalPodAutoscaler, p kapacity.HorizontalPortraitProvider, kept map[string]keptPortrait) portraits.Portrait {
+func (r *Reconciler) portrait(ctx context.Context, o *kapacity.IntelligentHorizontalPodAutoscaler, p kapacity.HorizontalPortraitProvider, kept map[string]keptPortrait) portraits.Portrait {
 	missing := func(field string) portraits.Portrait {
 		return failing{fmt.Errorf("type is %s, but %s is missing", p.Type, field)}
 	}
@@ -69,8 +78,39 @@ func portrait(o *kapacity.IntelligentHorizontalPodAutoscaler, p kapacity.Horizon
 			return missing("dynamic")
 		}
 		return dynamic(kept[portraitName(o.Name, p.Dynamic.PortraitType)])
+	case kapacity.ScheduleProvider:
+		if p.Schedule == nil {
+			return missing("schedule")
+		}
+		spec, err := r.schedule(ctx, o.Namespace, *p.Schedule)
+		if err != nil {
+			return failing{err}
+		}
+		return schedule.New(*p.Schedule, spec, r.Schedules)
 	}
 	return failing{fmt.Errorf("unknown type %q", p.Type)}
+}
+
+// schedule reads what the provider names; nil if it does not exist.
+func (r *Reconciler) schedule(ctx context.Context, namespace string, p kapacity.ScheduleHorizontalPortraitProvider) (*zalando.ScalingScheduleSpec, error) {
+	var err error
+	var spec *zalando.ScalingScheduleSpec
+	if schedule.Kind(p) == zalando.ClusterScalingScheduleKind {
+		s := &zalando.ClusterScalingSchedule{}
+		err = r.Client.Get(ctx, client.ObjectKey{Name: p.Name}, s, client.DisableReadYourWritesConsistency)
+		spec = &s.Spec
+	} else {
+		s := &zalando.ScalingSchedule{}
+		err = r.Client.Get(ctx, client.ObjectKey{Namespace: namespace, Name: p.Name}, s, client.DisableReadYourWritesConsistency)
+		spec = &s.Spec
+	}
+	switch {
+	case apierrors.IsNotFound(err):
+		return nil, nil
+	case err != nil:
+		return nil, fmt.Errorf("%s %s: %w", schedule.Kind(p), p.Name, err)
+	}
+	return spec, nil
 }
 
 // portraitName is the name of the HorizontalPortrait that a Dynamic provider reads.

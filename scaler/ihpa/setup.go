@@ -8,7 +8,6 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	"k8s.io/apimachinery/pkg/api/equality"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
@@ -19,7 +18,10 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	kapacity "github.com/kubetide/kubetide/api/kapacity/v1alpha1"
+	zalando "github.com/kubetide/kubetide/api/zalando/v1"
 	"github.com/kubetide/kubetide/internal/decision"
+	"github.com/kubetide/kubetide/internal/window"
+	"github.com/kubetide/kubetide/portraits/schedule"
 	engineevent "github.com/kubetide/kubetide/scaler/event"
 	"github.com/kubetide/kubetide/scaler/target"
 )
@@ -30,6 +32,8 @@ const (
 	TargetIndex = "spec.scaleTargetRef"
 	// PortraitIndex finds IHPAs by the names of the HorizontalPortraits that they read.
 	PortraitIndex = "spec.portraitProviders.horizontalPortrait"
+	// ScheduleIndex finds IHPAs by the kind and name of the schedules that they follow.
+	ScheduleIndex = "spec.portraitProviders.schedule"
 )
 
 // Options of Setup.
@@ -38,6 +42,8 @@ type Options struct {
 	Clock clock.PassiveClock
 	// Concurrency is how many IHPAs are worked on at once; 0 means 16.
 	Concurrency int
+	// Schedules are the defaults of ScalingSchedules.
+	Schedules window.Defaults
 	// Decisions keeps the records, for whoever serves them; nil makes one of default size.
 	Decisions *decision.Log
 }
@@ -64,6 +70,17 @@ func IndexPortraits(o client.Object) []string {
 	return out
 }
 
+// IndexSchedules is the function of ScheduleIndex.
+func IndexSchedules(o client.Object) []string {
+	var out []string
+	for _, p := range o.(*kapacity.IntelligentHorizontalPodAutoscaler).Spec.PortraitProviders {
+		if p.Schedule != nil {
+			out = append(out, schedule.Kind(*p.Schedule)+"/"+p.Schedule.Name)
+		}
+	}
+	return out
+}
+
 // Setup adds the controller to the manager, to run on the leader. It needs replicaprofile.Setup in the same manager, whose
 // field indexes it shares.
 func Setup(mgr ctrl.Manager, opts Options) error {
@@ -74,6 +91,7 @@ func Setup(mgr ctrl.Manager, opts Options) error {
 	}{
 		{&kapacity.IntelligentHorizontalPodAutoscaler{}, TargetIndex, IndexTarget},
 		{&kapacity.IntelligentHorizontalPodAutoscaler{}, PortraitIndex, IndexPortraits},
+		{&kapacity.IntelligentHorizontalPodAutoscaler{}, ScheduleIndex, IndexSchedules},
 		{&autoscalingv2.HorizontalPodAutoscaler{}, TargetIndex, IndexTarget},
 		{&kapacity.HorizontalPortrait{}, target.ControllerUID, target.IndexControllerUID},
 	} {
@@ -95,7 +113,7 @@ func Setup(mgr ctrl.Manager, opts Options) error {
 	if opts.Decisions == nil {
 		opts.Decisions = decision.NewLog(0, 0)
 	}
-	r := &Reconciler{Client: c, Recorder: recorder, Clock: opts.Clock, Decisions: opts.Decisions}
+	r := &Reconciler{Client: c, Recorder: recorder, Clock: opts.Clock, Decisions: opts.Decisions, Schedules: opts.Schedules}
 	byTarget := func(key func(client.Object) []string) handler.EventHandler {
 		return handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, o client.Object) []reconcile.Request {
 			var out []reconcile.Request
@@ -108,6 +126,13 @@ func Setup(mgr ctrl.Manager, opts Options) error {
 	// A workload is looked at only while there is no ReplicaProfile: its coming is what may be waited for.
 	coming := builder.WithPredicates(predicate.Funcs{UpdateFunc: func(event.UpdateEvent) bool { return false }})
 	workload := byTarget(func(o client.Object) []string { return []string{target.ObjectKey(o)} })
+	// A cluster's schedule has no namespace, and is followed from any.
+	following := func(kind string) handler.EventHandler {
+		return handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, o client.Object) []reconcile.Request {
+			return r.having(ctx, o.GetNamespace(), ScheduleIndex, kind+"/"+o.GetName())
+		})
+	}
+	respecified := builder.WithPredicates(predicate.GenerationChangedPredicate{})
 	retargeted := func(e event.UpdateEvent) bool {
 		return !equality.Semantic.DeepEqual(IndexTarget(e.ObjectOld), IndexTarget(e.ObjectNew)) || leaving(e) || mode(e.ObjectOld) != mode(e.ObjectNew)
 	}
@@ -123,6 +148,8 @@ func Setup(mgr ctrl.Manager, opts Options) error {
 		Watches(&kapacity.HorizontalPortrait{}, handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, o client.Object) []reconcile.Request {
 			return r.having(ctx, o.GetNamespace(), PortraitIndex, o.GetName())
 		}), builder.WithPredicates(predicate.Funcs{UpdateFunc: portraitChanged})).
+		Watches(&zalando.ScalingSchedule{}, following(zalando.ScalingScheduleKind), respecified).
+		Watches(&zalando.ClusterScalingSchedule{}, following(zalando.ClusterScalingScheduleKind), respecified).
 		Watches(&appsv1.Deployment{}, workload, coming).
 		Watches(&appsv1.StatefulSet{}, workload, coming).
 		Watches(&appsv1.ReplicaSet{}, workload, coming).
@@ -140,7 +167,7 @@ func (r *Reconciler) having(ctx context.Context, namespace, index, value string)
 	}
 	out := make([]reconcile.Request, len(list.Items))
 	for i := range list.Items {
-		out[i].NamespacedName = types.NamespacedName{Namespace: namespace, Name: list.Items[i].Name}
+		out[i].NamespacedName = client.ObjectKeyFromObject(&list.Items[i])
 	}
 	return out
 }

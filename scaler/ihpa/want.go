@@ -8,6 +8,7 @@ import (
 	kapacity "github.com/kubetide/kubetide/api/kapacity/v1alpha1"
 	"github.com/kubetide/kubetide/internal/decision"
 	"github.com/kubetide/kubetide/scaler/behavior"
+	"github.com/kubetide/kubetide/scaler/bounds"
 	"github.com/kubetide/kubetide/scaler/merge"
 )
 
@@ -21,7 +22,7 @@ type wanted struct {
 
 // want takes what the portraits ask for through the behavior, the bounds and the hold, and notes it in status. online is the
 // count that is ordered now; apart says that nothing is carried out.
-func (r *Reconciler) want(rd *round, m merge.Outcome, online int32, apart bool) wanted {
+func (r *Reconciler) want(rd *round, m merge.Outcome, b bounds.Decision, online int32, apart bool) wanted {
 	o, now := rd.o, rd.now
 	var out wanted
 	var target *int32
@@ -29,7 +30,7 @@ func (r *Reconciler) want(rd *round, m merge.Outcome, online int32, apart bool) 
 	up, down := rulesOf(o.Spec.Behavior)
 	// What was decided counts as carried out from the moment it is in status, or an attempt that failed would use up what a
 	// policy allows. Where nothing is carried out, the count that there is, is where the next change begins.
-	in := behavior.Inputs{Wanted: m.Replicas, Current: online, Min: o.Spec.MinReplicas, Max: o.Spec.MaxReplicas, Up: up, Down: down}
+	in := behavior.Inputs{Wanted: m.Replicas, Current: online, Min: b.Min, Max: b.Max, Up: up, Down: down}
 	carried := !apart && !o.Spec.Paused
 	if carried && o.Status.DesiredReplicas != nil {
 		in.Current = *o.Status.DesiredReplicas
@@ -39,7 +40,8 @@ func (r *Reconciler) want(rd *round, m merge.Outcome, online int32, apart bool) 
 		d := behavior.Decide(state, in, now)
 		state, target, out.next = d.State, new(d.Replicas), d.Next
 		out.steps = append(out.steps, d.Steps...)
-		r.setCondition(o, kapacity.ConditionScalingLimited, d.Limited, d.Reason, d.Message)
+		note := b.Note(merge.Limit{Replicas: d.Replicas, Reason: d.Reason})
+		r.setCondition(o, kapacity.ConditionScalingLimited, d.Limited, d.Reason, d.Message+note)
 	} else {
 		state = state.Lapsed(now)
 	}
@@ -48,9 +50,9 @@ func (r *Reconciler) want(rd *round, m merge.Outcome, online int32, apart bool) 
 	o.Status.HeldReplicas = h.Replicas
 	r.setHeld(o, h)
 	if h.Replicas != nil {
-		limit := merge.Clamp(*h.Replicas, in.Min, in.Max)
-		target, out.next = new(limit.Replicas), earliest(m.Next, h.Until)
-		out.steps = append(out.steps, *h.step(), limit.Step(*h.Replicas))
+		limit, step := b.Clamp(*h.Replicas)
+		target, out.next = new(limit.Replicas), h.Until
+		out.steps = append(out.steps, *h.step(), step)
 		r.setCondition(o, kapacity.ConditionScalingLimited, limit.Limited, limit.Reason, limit.Message)
 	}
 	if target != nil {

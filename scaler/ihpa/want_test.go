@@ -7,10 +7,12 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 
 	kapacity "github.com/kubetide/kubetide/api/kapacity/v1alpha1"
+	zalando "github.com/kubetide/kubetide/api/zalando/v1"
 	"github.com/kubetide/kubetide/scaler/enginetest"
 )
 
@@ -122,4 +124,45 @@ func TestAHoldKeepsTheCountAndLiftsItself(t *testing.T) {
 		t.Errorf("after the hold was taken away: %s, status %v", got, w.IHPA().Status.HeldReplicas)
 	}
 	expect(w, kapacity.ConditionHeld, metav1.ConditionFalse, kapacity.ReasonNotHeld, "nothing is held")
+}
+
+func TestScheduledBoundsHoldWhileTheirWindowIsOpen(t *testing.T) {
+	o := enginetest.IHPAOf("Deployment", nil, enginetest.Static(1, 3))
+	o.Spec.ScheduledBounds = []kapacity.ScheduledBounds{
+		{Name: "lunch", Start: "5 12 * * *", End: "10 12 * * *", MinReplicas: ptr.To[int32](6)},
+		{Name: "night", Start: "20 12 * * *", End: "30 12 * * *", MaxReplicas: ptr.To[int32](1)},
+		{Name: "never", Start: "0 0 31 2 *", End: "30 12 * * *", MaxReplicas: ptr.To[int32](1)},
+	}
+	w := world(t, enginetest.Deployment(3), o)
+	if got, want := timeline(w, 7*60), "0:3/0 300:6/0"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	expect(w, kapacity.ConditionScalingLimited, metav1.ConditionTrue, kapacity.ReasonTooFewReplicas, `6 in window "lunch"`)
+	expect(w, kapacity.ConditionPortraitsHealthy, metav1.ConditionTrue, kapacity.ReasonProvidersHealthy, `scheduledBounds[2] "never"`)
+	if got, want := timeline(w, 60*60), "0:6/0 180:3/0 780:1/0 1380:3/0"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
+// A ScalingSchedule as a portrait: 100 of its value are one replica.
+func TestASchedulePortrait(t *testing.T) {
+	date := zalando.ScheduleDate(enginetest.Start.Add(20 * time.Minute).Format(time.RFC3339))
+	s := &zalando.ScalingSchedule{ObjectMeta: metav1.ObjectMeta{Namespace: enginetest.Namespace, Name: "sale"}, Spec: zalando.ScalingScheduleSpec{
+		ScalingWindowDurationMinutes: ptr.To[int64](0), Schedules: []zalando.Schedule{{Type: zalando.OneTimeSchedule, Date: &date, DurationMinutes: 5, Value: 450}}}}
+	provider := kapacity.HorizontalPortraitProvider{Type: kapacity.ScheduleProvider, Priority: 2,
+		Schedule: &kapacity.ScheduleHorizontalPortraitProvider{Name: "sale", AverageValue: ptr.To(resource.MustParse("100"))}}
+	missing := provider
+	missing.Schedule = &kapacity.ScheduleHorizontalPortraitProvider{Kind: zalando.ClusterScalingScheduleKind, Name: "gone"}
+	missing.Priority = 0
+	w := world(t, enginetest.Deployment(1), s, enginetest.IHPAOf("Deployment", nil, enginetest.Static(1, 2), provider, missing))
+	if got, want := timeline(w, 22*60), "0:2/0 1200:5/0"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	if v := w.IHPA().Status.CurrentPortraitValue; v.Provider != "Schedule-sale" || v.ExpireTime == nil {
+		t.Errorf("current value %+v", v)
+	}
+	expect(w, kapacity.ConditionPortraitsHealthy, metav1.ConditionFalse, kapacity.ReasonProviderFailed, `Schedule-gone failed: ClusterScalingSchedule "gone": it does not exist`)
+	if got, want := timeline(w, 10*60), "0:5/0 180:2/0"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
 }
