@@ -9,6 +9,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"sync"
 	"unicode/utf16"
 	"unicode/utf8"
 )
@@ -18,6 +19,8 @@ import (
 type document struct {
 	text  []byte
 	nodes []node // the children of each array and object stand together; those of an object are sorted by their keys
+	// buffer is where a large index is.
+	buffer *[MaxValues]node
 }
 
 // node is one value. From its lowest bit: its kind; where the key stands, if it is an object's member; and then, of an array or an
@@ -110,9 +113,28 @@ func read(source []byte) (d *document, root node, err error) {
 	if !json.Valid(source) {
 		return nil, 0, fmt.Errorf("the document is not JSON: %w", flaw(source))
 	}
-	r := reader{document: document{text: source, nodes: make([]node, values)}, open: values}
+	r := reader{document: document{text: source}, open: values}
+	if values > large {
+		r.buffer = indexes.Get().(*[MaxValues]node)
+		r.nodes = r.buffer[:values]
+	} else {
+		r.nodes = make([]node, values)
+	}
 	root = r.value()
 	return &r.document, root, nil
+}
+
+// A large index is used again: as garbage it would count as memory until it is collected.
+const large = 8 << 10 // values
+
+var indexes = sync.Pool{New: func() any { return new([MaxValues]node) }}
+
+// free ends the use of the document.
+func (d *document) free() {
+	if d.buffer != nil {
+		indexes.Put(d.buffer)
+	}
+	*d = document{}
 }
 
 // flaw says what is wrong with a text.

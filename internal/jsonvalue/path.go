@@ -46,11 +46,11 @@ type item struct {
 	node
 }
 
-func (i item) string() literal { return i.literal(i.place()) }
+func (i *item) string() literal { return i.literal(i.place()) }
 
 // runOf returns the run of an item. gval folds constants while it parses, without one.
 func runOf(v any) *run {
-	if i, ok := v.(item); ok {
+	if i, ok := v.(*item); ok {
 		return i.run
 	}
 	return &run{ctx: context.Background(), steps: maxSteps}
@@ -69,28 +69,37 @@ type several struct {
 // emit takes a value that matches.
 type emit func(n node) error
 
-// segment is one step of a path: it hands on what matches below n.
-type segment func(ctx context.Context, r *run, n node, to emit) error
+// segment is one step of a path.
+type segment struct {
+	// match hands on what matches below n.
+	match func(ctx context.Context, r *run, n node, to emit) error
+	// key is the one child's that can match; nil for other steps.
+	key any
+}
 
 // path is a compiled JSON path. Its values come in the order of the document, those of an object in the order of their keys, so
 // that equal documents give equal sums.
 type path struct {
-	start    func(item) node
+	start    func(*item) node
 	segments []segment
+	single   bool // each step has one key
 }
 
 // match walks the path.
-func (p path) match(ctx context.Context, at item, to emit) error {
+func (p path) match(ctx context.Context, at *item, to emit) error {
 	for _, s := range slices.Backward(p.segments) {
 		next := to
-		to = func(n node) error { return s(ctx, at.run, n, next) }
+		to = func(n node) error { return s.match(ctx, at.run, n, next) }
 	}
 	return to(p.start(at))
 }
 
 // value makes one value of what the path matches, as upstream does: several are an array.
 func (p path) value(ctx context.Context, v any) (any, error) {
-	at := v.(item)
+	at := v.(*item)
+	if p.single {
+		return p.follow(at)
+	}
 	found := several{run: at.run}
 	err := p.match(ctx, at, func(n node) error {
 		if found.count == 0 {
@@ -108,13 +117,35 @@ func (p path) value(ctx context.Context, v any) (any, error) {
 	case found.count == 0:
 		return absent{}, nil
 	case found.count == 1:
-		return item{at.run, found.first}, nil
+		return &item{at.run, found.first}, nil
 	}
 	return &found, nil
 }
 
+// follow is value for a path that can match one value only.
+func (p path) follow(at *item) (any, error) {
+	if len(p.segments) == 0 && p.start(at) == at.node {
+		return at, nil
+	}
+	n := p.start(at)
+	for _, s := range p.segments {
+		c, ok, err := at.child(n, s.key)
+		if err == nil {
+			err = at.spend(2)
+		}
+		switch {
+		case err != nil:
+			return nil, err
+		case !ok:
+			return absent{}, nil
+		}
+		n = c
+	}
+	return &item{at.run, n}, nil
+}
+
 // parsePath reads the path behind a $ or @, which stands for start.
-func parsePath(ctx context.Context, p *gval.Parser, start func(item) node) (gval.Evaluable, error) {
+func parsePath(ctx context.Context, p *gval.Parser, start func(*item) node) (gval.Evaluable, error) {
 	var segments []segment
 	for {
 		var s segment
@@ -123,12 +154,12 @@ func parsePath(ctx context.Context, p *gval.Parser, start func(item) node) (gval
 		case '.':
 			switch p.Scan() {
 			case '.':
-				segments = append(segments, descend)
+				segments = append(segments, segment{match: descend})
 				switch p.Scan() {
 				case scanner.Ident:
 					s = children(p.Const(p.TokenText()))
 				case '*':
-					s = star
+					s = segment{match: star}
 				case '[':
 					s, err = parseBracket(ctx, p)
 				default:
@@ -137,7 +168,7 @@ func parsePath(ctx context.Context, p *gval.Parser, start func(item) node) (gval
 			case scanner.Ident:
 				s = children(p.Const(p.TokenText()))
 			case '*':
-				s = star
+				s = segment{match: star}
 			default:
 				return nil, p.Expected("what follows a dot", scanner.Ident, '*', '[')
 			}
@@ -145,7 +176,8 @@ func parsePath(ctx context.Context, p *gval.Parser, start func(item) node) (gval
 			s, err = parseBracket(ctx, p)
 		default:
 			p.Camouflage("JSON path", '.', '[')
-			return path{start, segments}.value, nil
+			single := !slices.ContainsFunc(segments, func(s segment) bool { return s.key == nil })
+			return path{start, segments, single}.value, nil
 		}
 		if err != nil {
 			return nil, err
@@ -158,16 +190,16 @@ func parseBracket(ctx context.Context, p *gval.Parser) (segment, error) {
 	switch p.Scan() {
 	case '*':
 		if p.Scan() != ']' {
-			return nil, p.Expected("the bracket", ']')
+			return segment{}, p.Expected("the bracket", ']')
 		}
-		return star, nil
+		return segment{match: star}, nil
 	case '?':
 		condition, err := p.ParseExpression(ctx)
 		if err != nil {
-			return nil, err
+			return segment{}, err
 		}
 		if p.Scan() != ']' {
-			return nil, p.Expected("the filter", ']')
+			return segment{}, p.Expected("the filter", ']')
 		}
 		return filter(condition), nil
 	}
@@ -185,19 +217,19 @@ func parseBracket(ctx context.Context, p *gval.Parser) (segment, error) {
 				return bracket(parts, separator)
 			}
 			if separator != ']' && separator != token {
-				return nil, errors.New("a bracket cannot have both a comma and a colon")
+				return segment{}, errors.New("a bracket cannot have both a comma and a colon")
 			}
 			separator = token
 		case expectPart:
 			p.Camouflage("the bracket")
 			part, err := p.ParseExpression(ctx)
 			if err != nil {
-				return nil, err
+				return segment{}, err
 			}
 			parts = append(parts, part)
 			expectPart = false
 		default:
-			return nil, p.Expected("the bracket", ',', ':', ']')
+			return segment{}, p.Expected("the bracket", ',', ':', ']')
 		}
 	}
 }
@@ -205,12 +237,12 @@ func parseBracket(ctx context.Context, p *gval.Parser) (segment, error) {
 func bracket(parts []gval.Evaluable, separator rune) (segment, error) {
 	if separator != ':' {
 		if slices.ContainsFunc(parts, func(e gval.Evaluable) bool { return e == nil }) {
-			return nil, errors.New("a bracket has a part with nothing in it")
+			return segment{}, errors.New("a bracket has a part with nothing in it")
 		}
 		return children(parts...), nil
 	}
 	if len(parts) > 3 {
-		return nil, errors.New("a range has at most three parts, [start:end:step]")
+		return segment{}, errors.New("a range has at most three parts, [start:end:step]")
 	}
 	return slice(append(parts, nil, nil)[:3]), nil
 }
@@ -256,14 +288,18 @@ func children(keys ...gval.Evaluable) segment {
 			constants[i], _ = key(context.Background(), nil)
 		}
 	}
-	return func(ctx context.Context, r *run, n node, to emit) error {
+	s := segment{}
+	if len(keys) == 1 {
+		s.key = constants[0]
+	}
+	s.match = func(ctx context.Context, r *run, n node, to emit) error {
 		for i, key := range keys {
 			if err := r.spend(1); err != nil {
 				return err
 			}
 			k, err := constants[i], error(nil)
 			if k == nil {
-				if k, err = key(ctx, item{r, n}); err != nil {
+				if k, err = key(ctx, &item{r, n}); err != nil {
 					if r.stopped() {
 						return err
 					}
@@ -282,12 +318,13 @@ func children(keys ...gval.Evaluable) segment {
 		}
 		return nil
 	}
+	return s
 }
 
 func (r *run) child(n node, key any) (c node, ok bool, err error) {
 	name, named := key.(string)
 	index, numeric := key.(float64)
-	if i, ok := key.(item); ok {
+	if i, ok := key.(*item); ok {
 		switch i.kind() {
 		case text:
 			name, named = i.string().start(MaxDocument), true
@@ -327,7 +364,7 @@ func (r *run) child(n node, key any) (c node, ok bool, err error) {
 
 // slice matches the items [start:end:step] of arrays; negative numbers count from the end.
 func slice(parts []gval.Evaluable) segment {
-	return func(ctx context.Context, r *run, at node, to emit) error {
+	return segment{match: func(ctx context.Context, r *run, at node, to emit) error {
 		if err := r.spend(1); err != nil || at.kind() != array {
 			return err
 		}
@@ -337,7 +374,7 @@ func slice(parts []gval.Evaluable) segment {
 			if parts[i] == nil {
 				return absent, nil
 			}
-			k, err := parts[i](ctx, item{r, at})
+			k, err := parts[i](ctx, &item{r, at})
 			if err != nil {
 				return 0, err
 			}
@@ -380,18 +417,20 @@ func slice(parts []gval.Evaluable) segment {
 			err = errors.New("the step of a range cannot be 0")
 		}
 		return err
-	}
+	}}
 }
 
 // filter matches the items for which the condition holds. Where it cannot be evaluated, as a compared field is missing, it
 // does not hold.
 func filter(condition gval.Evaluable) segment {
-	return func(ctx context.Context, r *run, n node, to emit) error {
+	return segment{match: func(ctx context.Context, r *run, n node, to emit) error {
+		at := &item{run: r} // used again: nothing of a condition outlives it
 		for _, c := range r.children(n) {
 			if err := r.spend(1); err != nil {
 				return err
 			}
-			holds, err := condition(ctx, item{r, c})
+			at.node = c
+			holds, err := condition(ctx, at)
 			switch {
 			case err != nil && r.stopped():
 				return err
@@ -403,7 +442,7 @@ func filter(condition gval.Evaluable) segment {
 			}
 		}
 		return nil
-	}
+	}}
 }
 
 // maxNumeral is how long a number may be in bytes, if somebody looks at it.
@@ -414,12 +453,12 @@ func number(v any) (float64, error) {
 	switch v := v.(type) {
 	case float64:
 		return v, nil
-	case item:
+	case *item:
 		return v.number(v.node)
 	case absent:
 		return 0, errors.New("the path matches nothing")
 	}
-	return 0, noNumber{v}
+	return 0, &noNumber{value: v}
 }
 
 func (r *run) number(n node) (float64, error) {
@@ -433,14 +472,22 @@ func (r *run) number(n node) (float64, error) {
 		}
 		return parseNumber(string(written))
 	}
-	return 0, noNumber{item{r, n}}
+	return 0, &noNumber{value: &item{r, n}}
 }
 
-// noNumber is the error of a value that is none. Most are never shown, so that it has no text yet.
-type noNumber struct{ value any }
+// noNumber is the error of a value that is none. Most are never shown, so it gets its text when it is asked for, or when the
+// document is about to end.
+type noNumber struct {
+	value any
+	text  string
+}
 
-func (e noNumber) Error() string {
-	return "unsupported type: the value is " + describe(e.value) + ", not a number"
+func (e *noNumber) Error() string {
+	if e.text == "" {
+		e.text = "unsupported type: the value is " + describe(e.value) + ", not a number"
+		e.value = nil
+	}
+	return e.text
 }
 
 func parseNumber(written string) (float64, error) {
@@ -467,7 +514,7 @@ func truth(v any) bool {
 		return v != ""
 	case *several:
 		return true
-	case item:
+	case *item:
 		switch v.kind() {
 		case yes:
 			return true
@@ -500,7 +547,7 @@ func describe(v any) string {
 		return fmt.Sprintf("an array of %d", v.count)
 	case absent:
 		return "missing"
-	case item:
+	case *item:
 		switch v.kind() {
 		case null:
 			return "null"

@@ -32,7 +32,7 @@ func init() {
 			return parsePath(ctx, p, root)
 		}),
 		gval.PrefixExtension('@', func(ctx context.Context, p *gval.Parser) (gval.Evaluable, error) {
-			return parsePath(ctx, p, func(at item) node { return at.node })
+			return parsePath(ctx, p, func(at *item) node { return at.node })
 		}),
 		gval.PrefixMetaPrefix(scanner.Ident, parseName),
 		unary('-', func(v any) (any, error) {
@@ -80,7 +80,7 @@ func init() {
 		}))
 }
 
-func root(at item) node { return at.root }
+func root(at *item) node { return at.root }
 
 func literals() gval.Language {
 	constant := func(read func(p *gval.Parser) (any, error)) func(context.Context, *gval.Parser) (gval.Evaluable, error) {
@@ -174,7 +174,7 @@ func integer(v any) (int64, error) {
 
 // plainOf returns null and truth values of a document as gval has them, and all else as it is.
 func plainOf(v any) any {
-	if i, ok := v.(item); ok {
+	if i, ok := v.(*item); ok {
 		switch i.kind() {
 		case null:
 			return nil
@@ -190,7 +190,7 @@ func stringOf(v any) (literal, bool) {
 	switch v := v.(type) {
 	case string:
 		return plain(v), true
-	case item:
+	case *item:
 		if v.kind() == text {
 			return v.string(), true
 		}
@@ -307,7 +307,7 @@ var ofValue = map[string]func(v any) (any, error){
 		switch v := v.(type) {
 		case *several:
 			return float64(v.count), nil
-		case item:
+		case *item:
 			if v.kind() == array {
 				return float64(v.count()), nil
 			}
@@ -320,7 +320,7 @@ var ofValue = map[string]func(v any) (any, error){
 		switch v := v.(type) {
 		case *several:
 			return float64(v.count), nil
-		case item:
+		case *item:
 			if v.holds() {
 				return float64(v.count()), nil
 			}
@@ -344,11 +344,11 @@ var ofValue = map[string]func(v any) (any, error){
 	"is_string":  func(v any) (any, error) { _, ok := stringOf(v); return ok, nil },
 	"is_bool":    func(v any) (any, error) { _, ok := plainOf(v).(bool); return ok, nil },
 	"is_array":   func(v any) (any, error) { return isArray(v), nil },
-	"is_object":  func(v any) (any, error) { i, ok := v.(item); return ok && i.kind() == object, nil },
+	"is_object":  func(v any) (any, error) { i, ok := v.(*item); return ok && i.kind() == object, nil },
 }
 
 func isArray(v any) bool {
-	i, ok := v.(item)
+	i, ok := v.(*item)
 	_, matched := v.(*several)
 	return matched || ok && i.kind() == array
 }
@@ -357,10 +357,10 @@ func isArray(v any) bool {
 func end(v any, ofSeveral func(*several) node, ofItems func([]node) node) (any, error) {
 	switch v := v.(type) {
 	case *several:
-		return item{v.run, ofSeveral(v)}, nil
-	case item:
+		return &item{v.run, ofSeveral(v)}, nil
+	case *item:
 		if v.kind() == array && v.count() > 0 {
-			return item{v.run, ofItems(v.children(v.node))}, nil
+			return &item{v.run, ofItems(v.children(v.node))}, nil
 		}
 	}
 	return nil, fmt.Errorf("the value is %s, not an array with items", describe(v))

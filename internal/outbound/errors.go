@@ -154,6 +154,10 @@ func plain(ctx context.Context, err error) error {
 	if errors.As(err, &denied) {
 		return denied
 	}
+	var late lateError
+	if errors.As(err, &late) {
+		return late
+	}
 	if c := context.Cause(ctx); c != nil && (errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)) {
 		return c
 	}

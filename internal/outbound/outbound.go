@@ -157,7 +157,7 @@ func (c *Client) Get(ctx context.Context, r Request) ([]byte, error) {
 		return nil, err
 	}
 	defer func() { _ = response.answer.Close() }()
-	return response.answer.all()
+	return response.answer.all(true)
 }
 
 // Do is Get for answers of any status.
@@ -167,7 +167,7 @@ func (c *Client) Do(ctx context.Context, r Request) (*Response, error) {
 		return nil, err
 	}
 	defer func() { _ = response.answer.Close() }()
-	body, err := response.answer.all()
+	body, err := response.answer.all(true)
 	if err != nil {
 		return nil, err
 	}
@@ -182,7 +182,8 @@ func (c *Client) Read(ctx context.Context, r Request, use func(body []byte) erro
 		return err
 	}
 	defer response.answer.room.end()
-	body, err := response.answer.all()
+	defer response.answer.room.recycle()
+	body, err := response.answer.all(false)
 	response.answer.end() // others may use the connection
 	if err != nil {
 		return err
@@ -372,15 +373,15 @@ type response struct {
 	answer *answer
 }
 
-// all reads to the end. It grows its memory with what arrives, never beyond the limit.
-func (a *answer) all() ([]byte, error) {
-	for body := make([]byte, 0, min(4096, a.limit+1)); ; {
+// all reads to the end. Its memory grows with what arrives, never much beyond the limit. What it returns is the caller's if he
+// keeps it, else the room's.
+func (a *answer) all(keep bool) ([]byte, error) {
+	for body := make([]byte, 0, min(freeRoom, a.limit+1)); ; {
 		if len(body) == cap(body) {
-			more := min(2*int64(cap(body)), a.limit+1)
-			if announced := a.room.announced; announced > 0 && a.room.class > 0 {
-				more = announced + 1
+			if err := a.makeRoom(); err != nil {
+				return nil, err
 			}
-			body = append(make([]byte, 0, more), body...)
+			body = a.room.larger(body, a.limit, keep)
 		}
 		n, err := a.Read(body[len(body):cap(body)])
 		body = body[:len(body)+n]
@@ -391,6 +392,18 @@ func (a *answer) all() ([]byte, error) {
 			return nil, err
 		}
 	}
+}
+
+// makeRoom waits until there is room for what comes next.
+func (a *answer) makeRoom() error {
+	if a.limit-a.left < a.room.bytes {
+		return nil
+	}
+	err := a.room.grow(a.ctx, a.limit)
+	if err != nil {
+		a.fail(err)
+	}
+	return err
 }
 
 // answer is the bounded body of a response.
@@ -419,11 +432,8 @@ func (a *answer) Read(p []byte) (int, error) {
 	if err := a.failure(); err != nil {
 		return 0, err
 	}
-	if read := a.limit - a.left; read >= a.room.bytes && len(p) > 0 {
-		if err := a.room.grow(a.ctx, a.limit); err != nil {
-			a.fail(err)
-			return 0, err
-		}
+	if err := a.makeRoom(); err != nil {
+		return 0, err
 	}
 	p = p[:min(int64(len(p)), a.room.bytes-(a.limit-a.left))]
 	if int64(len(p)) > a.left+1 { // one more, to see that there is more

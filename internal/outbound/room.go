@@ -19,15 +19,23 @@ const freeRoom = 4 << 10
 type class struct {
 	most               int64 // bytes of one answer
 	process, namespace int64 // bytes of all answers at once
+	// arrival is how long an answer may take to arrive that has room. Who sends it drop by drop keeps others waiting.
+	arrival time.Duration
+	buffers *sync.Pool // of most bytes and one
 }
 
 var classes = [...]class{
-	{most: 64 << 10, process: 512 << 10, namespace: 128 << 10},
-	{most: defaultMaxBody, process: 3 << 19, namespace: defaultMaxBody},
+	{most: 64 << 10, process: 512 << 10, namespace: 128 << 10, arrival: 5 * time.Second, buffers: buffersOf(64 << 10)},
+	{most: defaultMaxBody, process: defaultMaxBody, namespace: defaultMaxBody, arrival: 2 * time.Second, buffers: buffersOf(defaultMaxBody)},
 }
 
-// arrival is how long an answer may take to arrive that has room. Who sends it drop by drop keeps others waiting.
-const arrival = 5 * time.Second
+// buffersOf keeps large buffers from becoming garbage, which counts as memory until it is collected.
+func buffersOf(most int) *sync.Pool {
+	return &sync.Pool{New: func() any { return new(make([]byte, 0, most+1)) }}
+}
+
+// worthABuffer says whether so many bytes may be put where there is room for more.
+func (c class) worthABuffer(bytes int64) bool { return bytes > c.most/4 && bytes <= c.most }
 
 // RoomError says that an answer was not read, because too many others of its size were being read all the time.
 type RoomError struct{ Size int64 }
@@ -37,10 +45,13 @@ func (e *RoomError) Error() string {
 }
 
 // lateError says that an answer took too long once there was room for it.
-type lateError struct{ size int64 }
+type lateError struct {
+	size    int64
+	arrival time.Duration
+}
 
 func (e lateError) Error() string {
-	return fmt.Sprintf("no complete answer within %s after its first %d bytes", arrival, e.size)
+	return fmt.Sprintf("no complete answer within %s after its first %d bytes", e.arrival, e.size)
 }
 
 // Timeout tells it apart as net.Error does.
@@ -65,6 +76,9 @@ func (b *budgets) hold(ctx context.Context, namespace string, class int, bytes i
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		t.users--
+	}
+	if classes[class].worthABuffer(bytes) {
+		bytes = classes[class].most
 	}
 	bytes = min(bytes, classes[class].namespace)
 	if err := t.rooms[class].Acquire(ctx, bytes); err != nil {
@@ -92,6 +106,10 @@ type room struct {
 	bytes     int64           // that may be read before there has to be more room
 	class     int             // the next one
 
+	timer  *time.Timer // ends at the time for arrival; nil: holds nothing
+	buffer *[]byte     // where the answer is, if it is one of a class's
+	of     *sync.Pool
+
 	mu    sync.Mutex // protects all below: libraries close while they read
 	free  func()     // nil: nothing is held
 	ended bool
@@ -106,6 +124,9 @@ func (r *room) grow(ctx context.Context, limit int64) error {
 	if want < 0 {
 		want = min(limit, classes[r.class].most)
 	}
+	if r.timer != nil {
+		r.timer.Stop() // waiting is not the sender's fault
+	}
 	size := r.bytes
 	release, err := r.budgets.hold(ctx, r.namespace, r.class, want)
 	if err != nil {
@@ -114,29 +135,57 @@ func (r *room) grow(ctx context.Context, limit int64) error {
 		}
 		return &RoomError{size}
 	}
-	timer := time.AfterFunc(arrival, func() { r.late(lateError{size}) })
+	arrival := classes[r.class].arrival
+	timer := time.AfterFunc(arrival, func() { r.late(lateError{size, arrival}) })
 	r.replace(func() { timer.Stop(); release() })
-	r.bytes = want
+	r.timer, r.bytes = timer, want
 	if r.class++; r.announced >= 0 || r.class == len(classes) {
 		r.bytes = limit + 1
 	}
 	return nil
 }
 
+// larger returns a copy of body with more space, in a buffer that is used again unless the caller keeps it.
+func (r *room) larger(body []byte, limit int64, keep bool) []byte {
+	if r.class > 0 && !keep {
+		c := classes[r.class-1]
+		if int64(cap(body)) <= c.most && (r.announced < 0 || c.worthABuffer(r.announced)) {
+			buffer := c.buffers.Get().(*[]byte)
+			body = append((*buffer)[:0], body...)
+			r.recycle()
+			r.buffer, r.of = buffer, c.buffers
+			return body
+		}
+	}
+	more := min(2*int64(cap(body)), limit+1)
+	if r.announced >= 0 {
+		more = r.announced + 1
+	}
+	return append(make([]byte, 0, more), body...)
+}
+
+// recycle gives the buffer back.
+func (r *room) recycle() {
+	if r.buffer != nil {
+		r.of.Put(r.buffer)
+		r.buffer = nil
+	}
+}
+
 // replace gives back what is held, and holds something else unless the answer has ended.
 func (r *room) replace(free func()) {
 	r.mu.Lock()
-	before := r.free
-	r.free = free
-	if r.ended {
+	before, now := r.free, free
+	if r.free = free; r.ended {
 		r.free = nil
+	} else {
+		now = nil
 	}
 	r.mu.Unlock()
-	if before != nil {
-		before()
-	}
-	if r.ended && free != nil {
-		free()
+	for _, free := range []func(){before, now} {
+		if free != nil {
+			free()
+		}
 	}
 }
 
