@@ -56,6 +56,7 @@ func TestOpenWindowsStandInThePlaceOfTheSpecsBounds(t *testing.T) {
 		"of equal bounds the first window's is told": {[]kapacity.ScheduledBounds{win("a", "", "0 8 * * *", "0 20 * * *", 3, -1), win("b", "", "0 8 * * *", "0 20 * * *", 3, -1)}, "2026-11-20T09:00:00Z", Decision{3, 10, "a", "", at("2026-11-20T20:00:00Z"), nil, nil}},
 		"a floor above the spec's maximum: the maximum holds": {[]kapacity.ScheduledBounds{win("rush", "", "0 8 * * *", "0 20 * * *", 15, -1)}, "2026-11-20T09:00:00Z", Decision{15, 10, "rush", "", at("2026-11-20T20:00:00Z"),
 			[]string{`at least 15 replicas (window "rush") are more than at most 10 (spec.maxReplicas): 10 holds`}, nil}},
+		"bounds that meet are no mistake": {[]kapacity.ScheduledBounds{win("fix", "", "0 8 * * *", "0 20 * * *", 10, -1)}, "2026-11-20T09:00:00Z", Decision{10, 10, "fix", "", at("2026-11-20T20:00:00Z"), nil, nil}},
 		"a ceiling below the spec's minimum: the ceiling holds": {[]kapacity.ScheduledBounds{win("night", "", "0 8 * * *", "0 20 * * *", -1, 1)}, "2026-11-20T09:00:00Z", Decision{2, 1, "", "night", at("2026-11-20T20:00:00Z"),
 			[]string{`at least 2 replicas (spec.minReplicas) are more than at most 1 (window "night"): 1 holds`}, nil}},
 

@@ -193,6 +193,59 @@ func TestAPauseIsNoStall(t *testing.T) {
 	}
 }
 
+func TestWhileUnstableNothingChangesByItself(t *testing.T) {
+	w := down10(t)
+	w.settle()
+	w.now = at(20)
+	w.in.Unstable = "errors"
+	w.settle()
+	if want := "10 -> 2 at 50 %, 6 online, 4 held as Cutoff: stopped, errors"; w.last.Step.Reason != want || !w.last.Progressing || !w.last.Active {
+		t.Errorf("%+v, want %q", w.last, want)
+	}
+	w.now = at(5000)
+	if d := w.call(); d.Changed || d.Write || d.Stalled || !d.Next.IsZero() {
+		t.Errorf("at 5000: %+v", d)
+	}
+	if held := w.load().Held; !held[0].Since.Equal(at(10)) {
+		t.Errorf("held %v", held)
+	}
+	w.in.Unstable = ""
+	w.settle()
+	if held := w.load().Held; len(held) != 2 || !held[0].Since.Equal(at(4990)) {
+		t.Errorf("held %v: the time in which it stood still counts", held)
+	}
+}
+
+func TestDescends(t *testing.T) {
+	target := func(n int32) *int32 { return &n }
+	down := strategy(Cutoff, 50, 30, 60)
+	tests := map[string]struct {
+		run  Run
+		in   Inputs
+		want bool
+	}{
+		"at rest":                                    {Run{}, Inputs{Down: down, Profile: &Profile{Online: 4}, Target: target(4)}, false},
+		"about to begin":                             {Run{}, Inputs{Down: down, Profile: &Profile{Online: 4}, Target: target(3)}, true},
+		"at once, without a strategy":                {Run{}, Inputs{Profile: &Profile{Online: 4, Cutoff: 2}, Target: target(3)}, false},
+		"under observation":                          {Run{}, Inputs{Down: down, Profile: &Profile{Online: 4, Standby: 2}, Target: target(4)}, true},
+		"on the way up, with held pods":              {Run{}, Inputs{Down: down, Profile: &Profile{Online: 4, Cutoff: 2}, Target: target(9)}, true},
+		"on the way up":                              {Run{}, Inputs{Down: down, Profile: &Profile{Online: 4}, Target: target(9)}, false},
+		"scaling down is disabled":                   {Run{}, Inputs{Down: down, DownDisabled: true, Profile: &Profile{Online: 4}, Target: target(3)}, false},
+		"paused in the middle":                       {Run{}, Inputs{Down: down, Paused: true, Profile: &Profile{Online: 4, Cutoff: 2}, Target: target(3)}, true},
+		"no valid value":                             {Run{}, Inputs{Down: down, Profile: &Profile{Online: 4}}, false},
+		"a first value below what lives":             {Run{}, Inputs{Down: down, Observed: Observed{Scale: 5}, Target: target(3)}, true},
+		"the profile is gone, the run is not":        {Run{From: 4, To: 4, Started: zero, Held: []Batch{{2, zero}}}, Inputs{Down: down, Target: target(4)}, true},
+		"what a checker said before changes nothing": {Run{}, Inputs{Down: down, Unstable: "errors", Rollback: true, Profile: &Profile{Online: 4}, Target: target(4)}, false},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			if got := Descends(tt.run, tt.in); got != tt.want {
+				t.Errorf("got %v", got)
+			}
+		})
+	}
+}
+
 func TestHeldPodsOfEarlierRunsAreLetGoAfterTwoRuns(t *testing.T) {
 	w := settled(t, 100)
 	w.in.Down = strategy(Cutoff, 50, 30, 60)

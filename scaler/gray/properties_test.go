@@ -37,7 +37,9 @@ func (w *watcher) check() {
 	d := w.call()
 	unstable := w.in.Unstable != "" && w.in.Down != nil
 	rollback := unstable && known && p.Held() > 0 && (w.in.Rollback || w.in.Frozen != "") && !w.in.Paused
-	sameRun := func(a, b Run) bool { return !rollback && a.Started.Equal(b.Started) && a.From == b.From && a.To == b.To }
+	sameRun := func(a, b Run) bool {
+		return !rollback && a.Started.Equal(b.Started) && a.From == b.From && a.To == b.To
+	}
 	fail := func(format string, args ...any) {
 		w.rt.Helper()
 		w.rt.Fatalf("at %g: %s\nbefore %+v\nprofile %+v, actual %+v\ndecision %+v\nlog %v", seconds(w.now), fmt.Sprintf(format, args...), before, p, actual, d, w.log)

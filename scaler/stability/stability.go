@@ -84,7 +84,7 @@ type Decision struct {
 // nobody knows that the workload is well.
 func Decide(state State, checks []Check, running bool, now time.Time) Decision {
 	now = stamp(now)
-	given := state.mended(len(checks), now)
+	given := state.mended(now)
 	var d Decision
 	var by []string
 	for i, check := range checks {
@@ -197,17 +197,15 @@ func (s State) of(checker int) (Breach, bool) {
 	return Breach{}, false
 }
 
-// mended returns the state without what cannot be: status can be edited, checkers can be taken away, and clocks differ between leaders.
-func (s State) mended(checkers int, now time.Time) State {
-	var out State
-	for _, b := range s.Breaches {
-		if _, twice := out.of(int(b.Checker)); twice || b.Checker < 0 || int(b.Checker) >= checkers {
-			continue
-		}
+// mended returns the state without what cannot be: status can be edited, and clocks differ between leaders. Checkers that are gone drop
+// out by themselves.
+func (s State) mended(now time.Time) State {
+	s.Breaches = slices.Clone(s.Breaches)
+	for i := range s.Breaches {
+		b := &s.Breaches[i]
 		b.Since, b.Clear, b.Message = earliest(stamp(b.Since), now), earliest(stamp(b.Clear), now), cut(b.Message)
-		out.Breaches = append(out.Breaches, b)
 	}
-	return out
+	return s
 }
 
 func (s State) equal(o State) bool {

@@ -72,6 +72,7 @@ func TestABreachStopsTheRunUntilItsCoolDownIsOver(t *testing.T) {
 		"no value, nothing found before: the run goes on":       {one(0, check(rollback, 60, lost), "go 0 !")},
 		"no value of one metric, another one is in breach":      {one(0, check(rollback, 60, lost, 51), "Rollback 0 !")},
 		"no value during a breach: it is not over":              {one(0, check(pause, 0, 51), "Pause 0"), one(500, check(pause, 0, lost), "Pause 0 !"), one(510, check(pause, 0, 50), "go 0")},
+		"no value during a breach does not begin the cool-down": {one(0, check(pause, 60, 51), "Pause 0"), one(10, check(pause, 60, lost), "Pause 0 !"), one(20, check(pause, 60, 50), "Pause 80"), one(80, check(pause, 60, 50), "go 0")},
 		"no value of one of two: it is not known to be over":    {one(0, check(pause, 0, 51, 10), "Pause 0"), one(5, check(pause, 0, 10, lost), "Pause 0 !"), one(10, check(pause, 0, 10, 10), "go 0")},
 		"no value when the cool-down ends: it waits for one":    {one(0, check(pause, 60, 51), "Pause 0"), one(10, check(pause, 60, 50), "Pause 70"), one(70, check(pause, 60, lost), "Pause 0 !"), one(75, check(pause, 60, 50), "go 0")},
 		"no value in the middle of the cool-down: no new start": {one(0, check(pause, 60, 51), "Pause 0"), one(10, check(pause, 60, 50), "Pause 70"), one(20, check(pause, 60, lost), "Pause 70 !"), one(70, check(pause, 60, 50), "go 0")},
