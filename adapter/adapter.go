@@ -36,6 +36,7 @@ import (
 	"github.com/kubetide/kubetide/adapter/discovery"
 	"github.com/kubetide/kubetide/adapter/metricsapi"
 	"github.com/kubetide/kubetide/adapter/store"
+	"github.com/kubetide/kubetide/adapter/tideapi"
 	"github.com/kubetide/kubetide/collectors"
 	"github.com/kubetide/kubetide/internal/sample"
 )
@@ -67,8 +68,10 @@ type Options struct {
 	// Ingresses and RouteGroups have the objects watched that Routes reads.
 	Ingresses, RouteGroups bool
 
-	// CustomMetrics and ExternalMetrics install the API groups; with neither there is no server.
+	// CustomMetrics and ExternalMetrics install the API groups of the metrics, Decisions those that the engine took; with none of
+	// them there is no server. It serves the samples, too.
 	CustomMetrics, ExternalMetrics bool
+	Decisions                      *tideapi.Decisions
 	// BindAddress (all if nil) and SecurePort are where the APIs listen; Listener is used instead if not nil.
 	BindAddress net.IP
 	SecurePort  int
@@ -198,11 +201,13 @@ func build(o Options, client kubernetes.Interface, mapper meta.RESTMapper, gette
 	if a.hpasSeen, err = a.hpas.Autoscaling().V2().HorizontalPodAutoscalers().Informer().AddEventHandler(a.discovery.Handler()); err != nil {
 		return nil, fmt.Errorf("adapter: %w", err)
 	}
-	if o.CustomMetrics || o.ExternalMetrics {
+	if o.CustomMetrics || o.ExternalMetrics || o.Decisions != nil {
+		tide := tideapi.Group(tideapi.Options{Decisions: o.Decisions, Samples: a.store, Clock: o.Clock})
 		a.server, err = metricsapi.NewServer(metricsapi.ServerOptions{
 			Provider: metricsapi.NewProvider(a.store, mapper, o.Clock, o.Registerer), Custom: o.CustomMetrics, External: o.ExternalMetrics,
 			Kubeconfig: o.Kubeconfig, BindAddress: o.BindAddress, Port: o.SecurePort, Listener: o.Listener,
 			Certificate: o.Certificate, Version: o.Version, Ready: a.Ready,
+			Groups: []metricsapi.Group{{Info: tide, Definitions: tideapi.Definitions}},
 		})
 		if err != nil {
 			return nil, fmt.Errorf("adapter: %w", err)
