@@ -8,6 +8,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -23,6 +24,7 @@ import (
 	scaleclient "k8s.io/client-go/scale"
 	"k8s.io/utils/clock"
 
+	"github.com/kubetide/kubetide/adapter/annotations"
 	"github.com/kubetide/kubetide/collectors"
 	"github.com/kubetide/kubetide/internal/sample"
 )
@@ -45,6 +47,8 @@ func slim(obj any) (any, error) {
 		o.Spec = corev1.PodSpec{NodeName: o.Spec.NodeName, HostNetwork: o.Spec.HostNetwork, Containers: containers(o.Spec.Containers),
 			InitContainers: containers(o.Spec.InitContainers), ReadinessGates: o.Spec.ReadinessGates, Resources: o.Spec.Resources}
 		o.Status = corev1.PodStatus{Phase: o.Status.Phase, Conditions: o.Status.Conditions, PodIP: o.Status.PodIP, PodIPs: o.Status.PodIPs, StartTime: o.Status.StartTime}
+	case *autoscalingv2.HorizontalPodAutoscaler:
+		o.Annotations = annotations.Slim(o.Annotations)
 	case *appsv1.Deployment:
 		o.Annotations, o.Labels = nil, nil
 		o.Spec = appsv1.DeploymentSpec{Selector: o.Spec.Selector, Replicas: o.Spec.Replicas}

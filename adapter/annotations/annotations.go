@@ -173,6 +173,17 @@ func (p *parser) problem(problem Problem) {
 	}
 }
 
+// Slim returns those annotations of an HPA that Parse looks at, so that a cache holds no others: an HPA may have 256 KiB of them.
+func Slim(annotations map[string]string) map[string]string {
+	keys := slices.Sorted(maps.Keys(annotations))
+	keys = slices.DeleteFunc(keys, func(key string) bool { return !ours(key) })
+	out := make(map[string]string, min(len(keys), maxAnnotations+1))
+	for _, key := range keys[:min(len(keys), maxAnnotations+1)] { // one more, which Parse complains about
+		out[key] = annotations[key]
+	}
+	return out
+}
+
 // read sorts the annotations by metric.
 func (p *parser) read(annotations map[string]string) {
 	p.configs = map[metricID]*config{}

@@ -376,7 +376,16 @@ func TestWhatOneHPAMayAskIsBounded(t *testing.T) {
 		annotations[fmt.Sprintf("metric-config.pods.m%04d.json-path/port", i)] = "1"
 		metrics = append(metrics, podsMetric(fmt.Sprintf("m%04d", i)))
 	}
-	got := Parse(hpa(annotations, metrics...), registry(), Options{DefaultInterval: time.Minute, MaxAge: 15 * time.Minute})
+	options := Options{DefaultInterval: time.Minute, MaxAge: 15 * time.Minute}
+	got := Parse(hpa(annotations, metrics...), registry(), options)
+	annotations["example.org/owner"], annotations["zzz"] = "shop", "1"
+	slim := Slim(annotations)
+	if len(slim) != maxAnnotations+1 {
+		t.Errorf("%d annotations are kept, want %d", len(slim), maxAnnotations+1)
+	}
+	if diff := cmp.Diff(got, Parse(hpa(slim, metrics...), registry(), options)); diff != "" {
+		t.Errorf("what is not kept makes a difference (-want +got):\n%s", diff)
+	}
 	if len(got.Metrics) != maxMetrics {
 		t.Errorf("%d metrics, want %d", len(got.Metrics), maxMetrics)
 	}
