@@ -201,6 +201,8 @@ type measurement struct {
 	goal
 	in  Inputs
 	err error
+	// terse leaves the reasons out: they cost more than the numbers.
+	terse bool
 
 	ready, unready, missing, ignored, unknown int
 	// superfluous counts samples of no pod; they count in averages, and not in utilizations.
@@ -431,7 +433,7 @@ func (m *measurement) proposePods(p *Proposal, total int64) {
 	}
 	m.multiply(p, p.Assumed, entries)
 	if p.Assumed < 1 && p.Replicas > m.in.SpecReplicas || p.Assumed > 1 && p.Replicas < m.in.SpecReplicas {
-		m.keep(p, fmt.Sprintf("%d pods are measured and would turn the direction", entries))
+		m.keep(p, "%d pods are measured and would turn the direction", entries)
 	}
 }
 
@@ -484,7 +486,7 @@ func (m *measurement) proposePerPod(p *Proposal, total int64) {
 		p.Replicas = math.MaxInt32
 		p.Reason = "the sum divided by the target is more than can be counted"
 	default:
-		if m.toInt32(p, want) {
+		if m.toInt32(p, want) && !m.terse {
 			p.Reason = fmt.Sprintf("%s in all, divided by the target %s: %d pods", milli(total), milli(m.target), p.Replicas)
 		}
 	}
@@ -514,13 +516,13 @@ func (m *measurement) tolerates(p *Proposal, ratio float64) bool {
 	if !m.in.Tolerance.within(ratio) {
 		return false
 	}
-	m.keep(p, fmt.Sprintf("that is within the tolerance %s", m.in.Tolerance))
+	m.keep(p, "that is within the tolerance %s", m.in.Tolerance)
 	return true
 }
 
-func (m *measurement) keep(p *Proposal, why string) {
+func (m *measurement) keep(p *Proposal, why string, args ...any) {
 	p.Replicas = m.in.SpecReplicas
-	p.Reason = m.text(p, "but %s: %d is kept", why, p.Replicas)
+	p.Reason = m.text(p, "but "+why+": %d is kept", append(args, p.Replicas)...)
 }
 
 func (m *measurement) multiply(p *Proposal, ratio float64, pods int) {
@@ -531,6 +533,9 @@ func (m *measurement) multiply(p *Proposal, ratio float64, pods int) {
 
 // text begins with the ratio, after the values that stand in where there are any.
 func (m *measurement) text(p *Proposal, format string, args ...any) string {
+	if m.terse {
+		return ""
+	}
 	usage, target := milli(p.Usage), milli(m.target)
 	if m.kind == utilization {
 		usage, target = fmt.Sprintf("%d%%", p.Percent), fmt.Sprintf("%d%%", m.target)

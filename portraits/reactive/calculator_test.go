@@ -304,3 +304,13 @@ func BenchmarkPropose(b *testing.B) {
 		Propose(in)
 	}
 }
+
+func BenchmarkThresholds(b *testing.B) {
+	in := facts["1: usage above the target scales up"].inputs()
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := Thresholds(in, 100); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -18,6 +18,7 @@ func Thresholds(in Inputs, maxReplicas int32) (Levels, error) {
 	if m.err != nil {
 		return Levels{}, m.err
 	}
+	m.terse = true
 	wants := func(v int64) int32 {
 		if p := m.propose(m.sumFor(v)); p.Err == nil {
 			return p.Replicas
