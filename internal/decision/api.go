@@ -1,6 +1,7 @@
 package decision
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -24,16 +25,11 @@ func (r Record) API() tide.Record {
 	return out
 }
 
-// Portraits returns the names of the HorizontalPortraits that the record's providers read: the object's name, a dash, and
-// the portrait type in lower case.
-func (r Record) Portraits() []string {
-	var out []string
-	for _, c := range r.Candidates {
-		if kind, ok := strings.CutPrefix(c.Provider, "Dynamic-"); ok {
-			out = append(out, strings.ToLower(r.Object.Name+"-"+kind))
-		}
-	}
-	return out
+// portrait returns the name of the HorizontalPortrait that a provider reads: the object's name, a dash, and the portrait type
+// in lower case. Other providers read none.
+func (r Record) portrait(provider string) (string, bool) {
+	kind, ok := strings.CutPrefix(provider, "Dynamic-")
+	return strings.ToLower(r.Object.Name + "-" + kind), ok
 }
 
 // API returns the portrait in the form in which it is served.
@@ -50,16 +46,38 @@ func (p Portrait) API() tide.Portrait {
 	return out
 }
 
-// Explain puts the last decision and the portraits that it rests on together. portraits may be nil.
+// measured is when the oldest value was measured that the portrait's number rests on; nil if there is none.
+func (p Portrait) measured() *metav1.MicroTime {
+	var oldest *metav1.MicroTime
+	for _, d := range p.Details {
+		if at := p.Time.Add(-d.Age); d.Replicas != nil && (oldest == nil || at.Before(oldest.Time)) {
+			oldest = new(metav1.NewMicroTime(at))
+		}
+	}
+	return oldest
+}
+
+// Explain puts the last decision and the portraits that it rests on together, and fills in from these what the record does not
+// say of its candidates. portraits may be nil.
 func Explain(last Record, portraits *Portraits) tide.Decision {
 	d := tide.Decision{TypeMeta: metav1.TypeMeta{APIVersion: tide.SchemeGroupVersion.String(), Kind: "Decision"}, ObjectKind: last.Object.Kind, Decision: last.API()}
 	d.Namespace, d.Name, d.CreationTimestamp = last.Object.Namespace, last.Object.Name, metav1.NewTime(last.Time.Truncate(time.Second))
-	for _, name := range last.Portraits() {
-		if portraits == nil {
-			break
+	for i := range d.Decision.Candidates {
+		c := &d.Decision.Candidates[i]
+		name, ok := last.portrait(c.Provider)
+		if !ok || portraits == nil {
+			continue
 		}
 		if p, ok := portraits.Get(last.Object.Namespace, name); ok {
-			d.Portraits = append(d.Portraits, p.API())
+			if !slices.ContainsFunc(d.Portraits, func(p tide.Portrait) bool { return p.Name == name }) {
+				d.Portraits = append(d.Portraits, p.API())
+			}
+			if c.Source == "" {
+				c.Source = "HorizontalPortrait " + name
+			}
+			if c.Measured == nil && c.Replicas != nil {
+				c.Measured = p.measured()
+			}
 		}
 	}
 	return d
