@@ -24,8 +24,8 @@ func (s *state) spareAfter(next *state, taken time.Time) *spare {
 		return &spare{} // that is lost when it is stale
 	case s.points() != nil:
 		lost := taken
-		if s.until.Before(lost) {
-			lost = s.until
+		if end := s.end(); end.Before(lost) {
+			lost = end
 		}
 		return &spare{points: s.points(), taken: s.taken(), since: lost}
 	case before == nil || before.since.IsZero():
@@ -39,7 +39,7 @@ func (s *state) spareAfter(next *state, taken time.Time) *spare {
 func (s *state) fallBack(a *sample.Answer, now time.Time) {
 	fallback, last := s.served[0].Query.Fallback, *s.spare
 	if s.points() != nil {
-		last = spare{points: s.points(), taken: s.taken(), since: s.until}
+		last = spare{points: s.points(), taken: s.taken(), since: s.end()}
 	}
 	if last.since.IsZero() {
 		return

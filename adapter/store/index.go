@@ -55,12 +55,10 @@ func (x *index) metric(kind sample.Kind, namespace, name string) *metric {
 	return shard.metrics[key]
 }
 
-// exact returns the series with exactly this address, nil if there is none, and its state. That is read before the lock is
-// given back, so that the processor fetches it while it still compares the address.
+// exact returns the series with exactly this address, nil if there is none, and its state. It takes no lock: the processor
+// would wait at it for the address to be compared, before it fetches the state.
 func (x *index) exact(address []byte) (*entry, *state) {
 	shard, hash := x.series.shard(maphash.Bytes(x.seed, address))
-	shard.mu.RLock()
-	defer shard.mu.RUnlock()
 	e := shard.get(hash, func(e *entry) bool { return bytes.Equal(e.address, address) })
 	if e == nil {
 		return nil, nil

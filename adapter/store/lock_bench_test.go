@@ -82,9 +82,10 @@ func BenchmarkLongestLock(b *testing.B) {
 	run("cease to serve a series", func(i int) { s.served.remove(entryOf(i)) }, func(i int) { s.served.add(entryOf(i)) })
 	run("subscribe", func(i int) { s.Subscribe(queries[i*7919%n], func() {})() }, nothing)
 	shard := &s.served.series.shards[0]
-	old, slots := shard.slots, make([]slot, 2*len(shard.slots))
+	old := shard.slots.Load()
+	slots := make([]slot, 2*len(*old))
 	run("let a table of 100,000 series grow", func(int) { shard.move(slots) }, func(int) {
-		shard.slots = old
+		shard.slots.Store(old)
 		clear(slots)
 	})
 	pieces := make([][]*entry, 0, n)

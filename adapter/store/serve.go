@@ -42,21 +42,20 @@ const maxMemo = 4096
 func text(selector labels.Selector) string { return string(appendText(nil, selector)) }
 
 func appendText(to []byte, selector labels.Selector) []byte {
-	if selector == nil || selector.Empty() {
+	if selector == nil {
 		return to
 	}
 	requirements, _ := selector.Requirements()
 	begin := len(to)
 	for i := range requirements {
-		key := requirements[i].Key()
-		value, exact := selector.RequiresExactMatch(key)
-		if !exact || requirements[i].Operator() != selection.Equals || i > 0 && requirements[i-1].Key() == key {
+		values := requirements[i].ValuesUnsorted() // of one value, the copy is on the stack
+		if len(values) != 1 || requirements[i].Operator() != selection.Equals {
 			return append(to[:begin], selector.String()...)
 		}
 		if i > 0 {
 			to = append(to, ',')
 		}
-		to = append(append(append(to, key...), '='), value...)
+		to = append(append(append(to, requirements[i].Key()...), '='), values[0]...)
 	}
 	return to
 }
@@ -64,10 +63,18 @@ func appendText(to []byte, selector labels.Selector) []byte {
 // appendAddress appends what precedes the selector in the address of a series. An address is one piece: to hash and compare
 // it touches less memory than a Series does.
 func appendAddress(to []byte, kind sample.Kind, namespace, metric string, object sample.ObjectRef) []byte {
-	for _, part := range [...]string{string(kind), namespace, metric, object.Group, object.Kind, object.Name} {
-		to = append(binary.AppendUvarint(to, uint64(len(part))), part...)
+	to = appendPart(appendPart(appendPart(to, string(kind)), namespace), metric)
+	if kind == sample.External { // describes no object
+		return to
 	}
-	return to
+	return appendPart(appendPart(appendPart(to, object.Group), object.Kind), object.Name)
+}
+
+func appendPart(to []byte, part string) []byte {
+	if len(part) < 0x80 {
+		return append(append(to, byte(len(part))), part...)
+	}
+	return append(binary.AppendUvarint(to, uint64(len(part))), part...)
 }
 
 func appendSeries(to []byte, s sample.Series) []byte {
@@ -112,13 +119,13 @@ func (s *Store) barred(asked sample.Series, selector labels.Selector) error {
 // External returns the series with exactly the selector, else all whose labels it matches, sorted. Since an HPA adds
 // them up, one of them without a fresh value makes the whole an error. The result is shared and must not be changed.
 func (s *Store) External(namespace, name string, selector labels.Selector) ([]Served, error) {
-	now := s.clock.Now()
 	var memory [256]byte // on the stack
+	since := s.clock.Since(epoch)
 	if e, last := s.served.exact(appendText(appendAddress(memory[:0], sample.External, namespace, name, sample.ObjectRef{}), selector)); e != nil {
-		if last.fresh(now) {
+		if last.fresh(since) {
 			return last.served[:], nil
 		}
-		a := last.answer(now)
+		a := last.answer(s.clock.Now())
 		if a.State != sample.Fresh {
 			return nil, fmt.Errorf("external metric %q has no value: %w", name, a.Cause)
 		}
@@ -133,6 +140,7 @@ func (s *Store) External(namespace, name string, selector labels.Selector) ([]Se
 		return nil, fmt.Errorf("no HPA of namespace %s asks for external metric %q", namespace, name)
 	}
 	var out []Served
+	now := s.clock.Now()
 	selector = everything(selector)
 	for e := range m.list.all {
 		if !selector.Matches(e.labels) {

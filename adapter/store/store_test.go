@@ -252,7 +252,7 @@ func TestBarredSeries(t *testing.T) {
 		})
 	}
 	for i := range shards {
-		if len(s.bars.metrics[i].metrics)+s.bars.series.shards[i].used != 0 {
+		if len(s.bars.metrics[i].metrics)+s.bars.series.shards[i].n != 0 {
 			t.Error("something is still barred")
 		}
 	}
@@ -439,7 +439,7 @@ func TestForgottenQueriesRefuseResults(t *testing.T) {
 	}
 	s.Forget(q)
 	for i := range shards {
-		if n := len(s.served.metrics[i].metrics) + s.queries.shards[i].used + s.served.series.shards[i].used; n != 0 {
+		if n := len(s.served.metrics[i].metrics) + s.queries.shards[i].n + s.served.series.shards[i].n; n != 0 {
 			t.Errorf("shard %d keeps %d entries of forgotten queries", i, n)
 		}
 	}
@@ -661,7 +661,7 @@ func TestForgottenQueriesLeaveNothingBehind(t *testing.T) {
 	}
 	entries, series, metrics := 0, 0, 0
 	for i := range shards {
-		entries, series, metrics = entries+s.queries.shards[i].used, series+s.served.series.shards[i].used, metrics+len(s.served.metrics[i].metrics)
+		entries, series, metrics = entries+s.queries.shards[i].n, series+s.served.series.shards[i].n, metrics+len(s.served.metrics[i].metrics)
 	}
 	if entries != 500 || series != 0 || metrics != 0 || len(s.pods.entries) != 0 { // 500 are still subscribed to
 		t.Errorf("%d entries, want the 500 subscribed ones; %d series, %d metrics, %d namespaces with pods", entries, series, metrics, len(s.pods.entries))

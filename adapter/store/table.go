@@ -1,6 +1,10 @@
 package store
 
-import "sync"
+import (
+	"math/bits"
+	"sync"
+	"sync/atomic"
+)
 
 // table finds entries by a long key. Its users hash the key once; it keeps the hashes beside each other, and asks whether an
 // entry has the key only where the hashes are equal. So a look-up touches one cache line beside the entry itself, where a map
@@ -11,22 +15,27 @@ type table struct {
 	same bool
 }
 
-// shard is open-addressed with linear probing: an entry stands in the slot that its hash names, or in the next free one. At
-// most half of the slots are used. Its methods need the lock.
+// shard is open-addressed with linear probing: an entry stands in the slot that its hash names, or in a free one behind. At
+// most half of the slots are used. Who looks up takes no lock, since a slot has one life: free, then taken by one key, then
+// dead. Dead ones go when the slots are made anew.
 type shard struct {
-	mu    sync.RWMutex
-	slots []slot // a power of two
-	used  int
+	mu    sync.Mutex // for writers
+	slots atomic.Pointer[[]slot]
+	used  int // slots that are not free
+	n     int // entries
 }
 
 type slot struct {
-	hash uint64
-	e    *entry // nil in a free slot
+	hash atomic.Uint64 // set before e
+	e    atomic.Pointer[entry]
 }
+
+// dead stands in the slot of an entry that was removed, so that no search stops before those behind it.
+var dead = new(entry)
 
 func (t *table) init() {
 	for i := range t.shards {
-		t.shards[i].slots = make([]slot, 8)
+		t.shards[i].slots.Store(new(make([]slot, 8)))
 	}
 }
 
@@ -38,34 +47,41 @@ func (t *table) shard(hash uint64) (*shard, uint64) {
 	return &t.shards[hash%shards], hash
 }
 
-// find returns the slot of the entry that has the key, or the free one where it belongs.
-func (s *shard) find(hash uint64, has func(*entry) bool) *slot {
-	for i := home(hash, s.slots); ; i = next(i, s.slots) {
-		if at := &s.slots[i]; at.e == nil || at.hash == hash && has(at.e) {
-			return at
+// find returns the slot of the entry that has the key, and the entry; else the free one where it belongs, and nil.
+func (s *shard) find(hash uint64, has func(*entry) bool) (*slot, *entry) {
+	slots := *s.slots.Load()
+	for i := home(hash, slots); ; i = next(i, slots) {
+		at := &slots[i]
+		e := at.e.Load()
+		if e == nil || at.hash.Load() == hash && e != dead && has(e) {
+			return at, e
 		}
 	}
 }
 
-func (s *shard) get(hash uint64, has func(*entry) bool) *entry { return s.find(hash, has).e }
+// get needs no lock.
+func (s *shard) get(hash uint64, has func(*entry) bool) *entry {
+	_, e := s.find(hash, has)
+	return e
+}
 
 // put sets the entry of the key and returns the one before. There is room since lockForOneMore.
 func (s *shard) put(hash uint64, has func(*entry) bool, e *entry) (before *entry) {
-	at := s.find(hash, has)
-	if before = at.e; before == nil {
+	at, before := s.find(hash, has)
+	if before == nil {
 		s.used++
+		s.n++
+		at.hash.Store(hash)
 	}
-	*at = slot{hash: hash, e: e}
+	at.e.Store(e)
 	return before
 }
 
+// remove needs the lock.
 func (s *shard) remove(hash uint64, has func(*entry) bool) {
-	for i := home(hash, s.slots); s.slots[i].e != nil; i = next(i, s.slots) {
-		if s.slots[i].hash == hash && has(s.slots[i].e) {
-			s.used--
-			free(s.slots, i)
-			return
-		}
+	if at, e := s.find(hash, has); e != nil {
+		at.e.Store(dead)
+		s.n--
 	}
 }
 
@@ -73,34 +89,39 @@ func (s *shard) remove(hash uint64, has func(*entry) bool) {
 // the new slots are made without the lock.
 func (s *shard) lockForOneMore() {
 	s.mu.Lock()
-	for s.used >= len(s.slots)/2 {
-		size := 2 * len(s.slots)
+	for old := s.slots.Load(); s.used >= len(*old)/2; old = s.slots.Load() {
+		size := 1 << bits.Len(uint(max(8, 4*s.n)-1)) // a power of two: a quarter will be used
 		s.mu.Unlock()
 		slots := make([]slot, size)
 		s.mu.Lock()
-		if len(s.slots) < size {
+		if s.slots.Load() == old {
 			s.move(slots)
 		}
 	}
 }
 
 func (s *shard) move(slots []slot) {
-	for _, old := range s.slots {
-		if old.e == nil {
+	old := *s.slots.Load()
+	for k := range old {
+		e, hash := old[k].e.Load(), old[k].hash.Load()
+		if e == nil || e == dead {
 			continue
 		}
-		i := home(old.hash, slots)
-		for slots[i].e != nil {
+		i := home(hash, slots)
+		for slots[i].e.Load() != nil {
 			i = next(i, slots)
 		}
-		slots[i] = old
+		slots[i].hash.Store(hash)
+		slots[i].e.Store(e)
 	}
-	s.slots = slots
+	s.used = s.n
+	s.slots.Store(&slots)
 }
 
 func (s *shard) all(yield func(*entry) bool) {
-	for i := range s.slots {
-		if e := s.slots[i].e; e != nil && !yield(e) {
+	slots := *s.slots.Load()
+	for i := range slots {
+		if e := slots[i].e.Load(); e != nil && e != dead && !yield(e) {
 			return
 		}
 	}
@@ -110,14 +131,3 @@ func (s *shard) all(yield func(*entry) bool) {
 func home(hash uint64, slots []slot) int { return int(hash/shards) & (len(slots) - 1) }
 
 func next(i int, slots []slot) int { return (i + 1) & (len(slots) - 1) }
-
-// free empties slot i and moves the later ones of its run up, so that no search stops before its entry.
-func free(slots []slot, i int) {
-	mask := len(slots) - 1
-	for j := next(i, slots); slots[j].e != nil; j = next(j, slots) {
-		if (j-home(slots[j].hash, slots))&mask >= (j-i)&mask { // slot i is on its way from home
-			slots[i], i = slots[j], j
-		}
-	}
-	slots[i] = slot{}
-}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -53,7 +54,7 @@ func TestTableEqualsAMap(t *testing.T) {
 			}
 			got := map[int]*entry{}
 			for i := range tab.shards {
-				used += tab.shards[i].used
+				used += tab.shards[i].n
 				for e := range tab.shards[i].all {
 					got[e.position] = e
 				}
@@ -62,6 +63,61 @@ func TestTableEqualsAMap(t *testing.T) {
 				t.Fatalf("%d used, %d found, want %d", used, len(got), len(model))
 			}
 		}))
+	}
+}
+
+// Look-ups take no lock. A key that stays is found at any moment, whatever comes and goes around it, and one that is not there
+// never is.
+func TestLookupsDoNotWaitForWriters(t *testing.T) {
+	const stay, come = 20, 40
+	var tab table
+	tab.init()
+	hash := func(k int) uint64 { return uint64(k%7) * shards } // long runs of slots
+	has := func(k int) func(*entry) bool { return func(e *entry) bool { return e.position == k } }
+	put := func(k int) {
+		shard, hash := tab.shard(hash(k))
+		shard.lockForOneMore()
+		shard.put(hash, has(k), &entry{position: k})
+		shard.mu.Unlock()
+	}
+	for k := range stay + come {
+		put((k + stay) % (stay + come)) // those that stay stand behind the others
+	}
+	done := make(chan struct{})
+	var writers sync.WaitGroup
+	for w := range 2 {
+		writers.Go(func() {
+			for i := range 5_000 {
+				k := stay + i%(come/2)*2 + w
+				if i/(come/2)%2 == 1 {
+					put(k)
+				} else {
+					shard, hash := tab.shard(hash(k))
+					shard.mu.Lock()
+					shard.remove(hash, has(k))
+					shard.mu.Unlock()
+				}
+			}
+		})
+	}
+	go func() {
+		writers.Wait()
+		close(done)
+	}()
+	for i := 0; ; i++ {
+		k := i % stay
+		shard, h := tab.shard(hash(k))
+		if e := shard.get(h, has(k)); e == nil || e.position != k {
+			t.Fatalf("key %d, which stays, was not found", k)
+		}
+		if e := shard.get(h, has(-k-1)); e != nil {
+			t.Fatalf("a key was found that was never there: %d", e.position)
+		}
+		select {
+		case <-done:
+			return
+		default:
+		}
 	}
 }
 
