@@ -315,7 +315,8 @@ func TestCase23TheCPUOfOneReadyPod(t *testing.T) {
 	if got := g.hp().Status.ObservedGeneration; got != 1 {
 		t.Errorf("observed generation %d", got)
 	}
-	want := []decision.Detail{{Metric: "cpu", Source: "fake", Value: "150%", Target: "30%", State: "Fresh", Replicas: ptr.To[int32](5)}}
+	want := []decision.Detail{{Metric: "cpu", Source: "fake", Value: "150%", Target: "30%", State: "Fresh", Replicas: ptr.To[int32](5),
+		ScaleUpAbove: "300%", ScaleDownBelow: "27%"}}
 	p, _ := g.Details.Get(enginetest.Namespace, enginetest.Name)
 	p.Details[0].Reason = ""
 	if diff := cmp.Diff(want, p.Details); diff != "" || *p.Replicas != 5 || p.Name != enginetest.Name {
@@ -436,7 +437,7 @@ func TestWhatIsCollectedFollowsTheSpecAndTheAnnotations(t *testing.T) {
 	check("another setting", "queuetypo")
 	g.edit(func(hp *kapacity.HorizontalPortrait) { metav1.SetMetaDataAnnotation(&hp.ObjectMeta, "note", "x") })
 	check("another annotation", "queuetypo")
-	if diff := cmp.Diff([]string{"horizontal_portrait_controller Warning MetricConfigIgnored typo has no effect", "horizontal_portrait_controller Warning MetricConfigIgnored typo has no effect"}, g.Events.Take()); diff != "" {
+	if diff := cmp.Diff([]string{"horizontal_portrait_controller Warning MetricConfigIgnored typo has no effect"}, g.Events.Take()); diff != "" {
 		t.Errorf("events (-want +got):\n%s", diff)
 	}
 	for _, told := range g.demand.told {
@@ -446,6 +447,25 @@ func TestWhatIsCollectedFollowsTheSpecAndTheAnnotations(t *testing.T) {
 	}
 	if diff := cmp.Diff([]reconcile.Request{enginetest.Request}, woken); diff != "" {
 		t.Errorf("woken by an answer (-want +got):\n%s", diff)
+	}
+}
+
+func TestAPortraitMadeAnewUnderItsNameIsAnother(t *testing.T) {
+	g := newRig(t, portrait(queue("5")), workload(1, 1)...)
+	g.sync()
+	g.World.Clock.Step(time.Minute)
+	g.Simulate(func() {
+		g.Must(g.World.Client.Delete(g.Context(), g.hp()))
+		g.Must(g.World.Client.Create(g.Context(), portrait(rps("10")))) // of generation 1 as well
+	})
+	g.sync()
+	for q := range g.demand.wanted {
+		if q.Metric != "rps" {
+			t.Errorf("%s is still collected", q.Metric)
+		}
+	}
+	if got := g.condition(); got != "none" || len(g.demand.wanted) != 1 {
+		t.Errorf("condition %q, wanted %v", got, g.demand.wanted)
 	}
 }
 
@@ -824,10 +844,93 @@ func TestTheSettingsReachTheAlgorithm(t *testing.T) {
 	}
 }
 
+func TestASampleThatBeganJustAsThePodBecameReadyCounts(t *testing.T) {
+	fresh := func(p *corev1.Pod) {
+		started, ready := metav1.NewTime(enginetest.Start.Add(-time.Minute)), metav1.NewTime(enginetest.Start.Add(-20*time.Second))
+		p.Status.StartTime, p.Status.Conditions[0].LastTransitionTime = &started, ready
+	}
+	for age, want := range map[time.Duration]int32{5 * time.Second: 3, 6 * time.Second: -1} {
+		g := newRig(t, portrait(cpu(50)), workload(1, 1, fresh)...)
+		g.demand.answers["cpu"] = sample.Answer{State: sample.Fresh, Taken: enginetest.Start.Add(-3 * time.Microsecond),
+			Points: []sample.Point{{Pod: "nginx-0", Milli: 1_500, Window: 15 * time.Second, Age: age}}}
+		g.sync()
+		if got := g.replicas(); got != want {
+			t.Errorf("%s old: %d replicas, want %d; %s", age, got, want, g.condition())
+		}
+	}
+}
+
 func valued(value string) autoscalingv2.MetricSpec {
 	m := queue(value)
 	m.External.Target = autoscalingv2.MetricTarget{Type: autoscalingv2.ValueMetricType, Value: ptr.To(resource.MustParse(value))}
 	return m
+}
+
+func TestDetailsSayWhereTheCountTurns(t *testing.T) {
+	hp := portrait(rps("10"), queue("5"))
+	owner := enginetest.IHPAOf("StatefulSet", nil)
+	owner.UID = "ihpa"
+	hp.OwnerReferences = []metav1.OwnerReference{{APIVersion: kapacity.SchemeGroupVersion.String(), Kind: kapacity.IHPAKind, Name: owner.Name, UID: owner.UID, Controller: ptr.To(true)}}
+	g := newRig(t, hp, append(workload(4, 4), owner)...)
+	g.says("rps", 10_000, 10_000, 10_000, 10_500)
+	g.demand.answers["queue"] = sample.Answer{State: sample.Fresh, Taken: g.World.Clock.Now(), Points: []sample.Point{{Milli: 12_500}}, Instead: &sample.Instead{Stage: sample.Held}}
+	g.World.Clock.Step(3 * time.Second)
+	g.sync()
+	p, _ := g.Details.Get(enginetest.Namespace, enginetest.Name)
+	for i := range p.Details {
+		p.Details[i].Reason = ""
+	}
+	want := decision.Portrait{Name: enginetest.Name, Time: enginetest.Start.Add(3 * time.Second), Replicas: ptr.To[int32](4), Details: []decision.Detail{
+		{Metric: `Pods metric "rps"`, Source: "fake", Value: "10125m", Target: "10", Age: 3 * time.Second, State: "Fresh", Replicas: ptr.To[int32](4),
+			ScaleUpAbove: "11", ScaleDownBelow: "7501m", AtMaxAbove: "47500m"},
+		{Metric: `External metric "queue"`, Source: "fake", Value: "3125m", Target: "5", Age: 3 * time.Second, State: "Fresh (fallback)", Replicas: ptr.To[int32](3),
+			ScaleUpAbove: "22", ScaleDownBelow: "15001m", AtMaxAbove: "95"},
+	}}
+	if diff := cmp.Diff(want, p); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestABurstIsAnsweredAtOnceAndForgottenSlowly(t *testing.T) {
+	hp := portrait(queue("10"))
+	hp.Spec.Algorithm.KubeHPA = &kapacity.KubeHPAPortraitAlgorithm{PanicWindow: &kapacity.PanicWindow{StableSeconds: 60, WindowPercent: 10, ThresholdPercent: 200}}
+	hp.Status.PortraitData = &kapacity.PortraitData{Type: kapacity.StaticPortraitData, Static: &kapacity.StaticPortrait{Replicas: 2}}
+	g := newRig(t, hp, workload(2, 2)...)
+	run := func(d time.Duration, milli int64) (seen []int32) {
+		for end := g.World.Clock.Now().Add(d); g.World.Clock.Now().Before(end); {
+			g.says("queue", milli)
+			after := g.sync().RequeueAfter
+			if after <= 0 || after > 15*time.Second {
+				t.Fatalf("looked at again after %s", after)
+			}
+			if n := g.replicas(); len(seen) == 0 || seen[len(seen)-1] != n {
+				seen = append(seen, n)
+			}
+			g.World.Clock.Step(min(after, end.Sub(g.World.Clock.Now())))
+		}
+		return seen
+	}
+	if got := run(2*time.Minute, 20_000); !slices.Equal(got, []int32{2}) {
+		t.Errorf("at rest: %v", got)
+	}
+	if got := run(6*time.Second, 100_000); got[0] != 2 || got[len(got)-1] < 9 || !slices.IsSorted(got) {
+		t.Errorf("a burst: %v", got)
+	}
+	high := g.replicas()
+	if got := run(55*time.Second, 20_000); slices.Min(got) < high {
+		t.Errorf("lowered within the stable window: %v", got)
+	}
+	g.restart()
+	if got := run(5*time.Second, 20_000); slices.Min(got) < high-2 {
+		t.Errorf("lowered at once by a restart: %v", got)
+	}
+	if got := run(2*time.Minute, 20_000); got[len(got)-1] != 2 {
+		t.Errorf("in the end: %v", got)
+	}
+	p, _ := g.Details.Get(enginetest.Namespace, enginetest.Name)
+	if p.Note != "2 now, 2 by the mean of the last 1m0s" {
+		t.Errorf("note %q", p.Note)
+	}
 }
 
 func TestTheSyncPeriodIsTheSpecs(t *testing.T) {
@@ -888,6 +991,32 @@ func TestOnlyWhatMattersWakes(t *testing.T) {
 		c.change(hp)
 		if got := changed(event.UpdateEvent{ObjectOld: old, ObjectNew: hp}); got != c.want {
 			t.Errorf("%s: %t", name, got)
+		}
+	}
+}
+
+// What one evaluation costs beside the reads: the figure to look at is that of details, since nobody may ever read them.
+func BenchmarkEvaluate(b *testing.B) {
+	for _, n := range []int32{10, 200} {
+		var pods []*corev1.Pod
+		for i := range n {
+			pods = append(pods, pod(fmt.Sprintf("nginx-%d", i), nil))
+		}
+		for _, m := range []autoscalingv2.MetricSpec{cpu(50), queue("5")} {
+			a := sample.Answer{State: sample.Fresh, Taken: enginetest.Start}
+			for i := range n {
+				a.Points = append(a.Points, sample.Point{Pod: fmt.Sprintf("nginx-%d", i), Milli: 510, Window: 15 * time.Second})
+			}
+			l := look{hp: portrait(m), want: &want{asked: []sample.Asked{{}}}, settings: settingsOf(nil), answers: []sample.Answer{a}, max: 1000, now: enginetest.Start,
+				crowd: crowd{spec: n, status: n, pods: pods, left: func(string) bool { return false }}}
+			b.Run(fmt.Sprintf("%s/pods=%d", label(m), n), func(b *testing.B) {
+				b.ReportAllocs()
+				for b.Loop() {
+					if v := l.evaluate(); v.err != nil {
+						b.Fatal(v.err)
+					}
+				}
+			})
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package horizontalportrait
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -34,20 +35,18 @@ const (
 	podPatience = 30 * time.Second
 	// minSyncPeriod bounds how often a portrait is looked at without a reason.
 	minSyncPeriod = time.Second
+	// minPanicPeriod bounds how often means over windows are looked at: they change all the time.
+	minPanicPeriod = 250 * time.Millisecond
 )
 
 // reactive makes a portrait by the algorithm KubeHPA.
 func (r *Reconciler) reactive(ctx context.Context, req reconcile.Request, hp *kapacity.HorizontalPortrait) (time.Time, error) {
-	w, changed, err := r.Metrics.see(req, hp)
+	w, warnings, err := r.Metrics.see(req, hp)
 	if err != nil {
 		return time.Time{}, err
 	}
-	if changed {
-		for _, a := range w.asked {
-			for _, warning := range a.Warnings {
-				r.Recorder.Event(hp, corev1.EventTypeWarning, ReasonSettingIgnored, warning)
-			}
-		}
+	for _, warning := range warnings {
+		r.Recorder.Event(hp, corev1.EventTypeWarning, ReasonSettingIgnored, warning)
 	}
 	in := look{hp: hp, want: w, settings: settingsOf(hp.Spec.Algorithm.KubeHPA), now: r.Clock.Now()}
 	for _, a := range w.asked {
@@ -61,10 +60,14 @@ func (r *Reconciler) reactive(ctx context.Context, req reconcile.Request, hp *ka
 	in.max = r.limit(ctx, hp)
 
 	v := in.evaluate()
+	w.panic = v.panic
 	if r.Details != nil {
 		r.Details.Set(hp.Namespace, hp.Name, v.portrait)
 	}
 	next := in.now.Add(in.settings.SyncPeriod.Duration)
+	if !v.next.IsZero() && v.next.Before(next) {
+		next = v.next
+	}
 	switch {
 	case v.err == nil:
 		o := succeeded(&kapacity.PortraitData{Type: kapacity.StaticPortraitData, Static: &kapacity.StaticPortrait{Replicas: v.replicas}})
@@ -220,6 +223,9 @@ type verdict struct {
 	note    string
 	partial bool
 	err     error
+	// panic is what is to be remembered of the windows; next is when they alone lead to something else.
+	panic reactive.PanicState
+	next  time.Time
 	// pending is until when err is only a beginning: answers are about to come. Zero if waiting will not help.
 	pending  time.Time
 	portrait decision.Portrait
@@ -227,14 +233,15 @@ type verdict struct {
 
 // evaluate computes the portrait as the HPA does: the largest proposal of all metrics, and a partial failure never lowers.
 func (l *look) evaluate() verdict {
-	v := verdict{portrait: decision.Portrait{Name: l.hp.Name, Time: l.now}}
+	v := verdict{panic: l.want.panic, portrait: decision.Portrait{Name: l.hp.Name, Time: l.now}}
 	l.decide(&v)
-	switch {
-	case v.err != nil:
+	if v.err != nil {
 		v.portrait.Note = v.err.Error()
-	default:
-		v.portrait.Replicas, v.portrait.Note = &v.replicas, v.note
+		return v
 	}
+	v.portrait.Note = v.note
+	l.average(&v)
+	v.portrait.Replicas = &v.replicas
 	return v
 }
 
@@ -300,6 +307,30 @@ func (l *look) decide(v *verdict) {
 	}
 }
 
+// average puts the means over the panic window in the place of the number. What was wanted before anybody remembers is what the
+// status says, so that a restart lowers nothing at once.
+func (l *look) average(v *verdict) {
+	w := l.settings.PanicWindow
+	if w == nil {
+		v.panic = reactive.PanicState{}
+		return
+	}
+	p := reactive.Panic{StableWindow: time.Duration(w.StableSeconds) * time.Second, WindowPercent: w.WindowPercent, ThresholdPercent: w.ThresholdPercent}
+	if p.StableWindow <= 0 {
+		p.StableWindow = time.Minute
+	}
+	p.WindowPercent, p.ThresholdPercent = cmp.Or(p.WindowPercent, 10), cmp.Or(p.ThresholdPercent, 200)
+	if d := l.hp.Status.PortraitData; len(v.panic.Steps) == 0 && d != nil && d.Static != nil {
+		v.panic.Steps = []reactive.PanicStep{{At: l.now.Add(-p.StableWindow), Replicas: d.Static.Replicas}}
+	}
+	proposal, reason := v.replicas, ""
+	v.panic, v.replicas, reason, v.next = p.Decide(v.panic, proposal, l.crowd.spec, l.now)
+	v.portrait.Note = strings.TrimPrefix(fmt.Sprintf("%s; %d now, %d by %s", v.portrait.Note, proposal, v.replicas, reason), "; ")
+	if earliest := l.now.Add(minPanicPeriod); !v.next.IsZero() && v.next.Before(earliest) {
+		v.next = earliest
+	}
+}
+
 // propose asks one metric. wait is until when its failure is only a beginning.
 func (l *look) propose(i int, d *decision.Detail) (p reactive.Proposal, wait time.Time) {
 	spec, a := l.hp.Spec.Metrics[i].MetricSpec, l.answers[i]
@@ -331,7 +362,9 @@ func (l *look) propose(i int, d *decision.Detail) (p reactive.Proposal, wait tim
 		in.Samples = make(map[string]reactive.Sample, len(a.Points))
 		for _, point := range a.Points {
 			if !l.crowd.left(point.Pod) {
-				in.Samples[point.Pod] = reactive.Sample{Milli: point.Milli, Time: a.Taken.Add(-point.Age), Window: point.Window}
+				// Sources give whole seconds, and the age was taken a moment after the collection began.
+				taken := a.Taken.Add(-point.Age).Round(time.Second)
+				in.Samples[point.Pod] = reactive.Sample{Milli: point.Milli, Time: taken, Window: point.Window}
 			}
 		}
 	} else {
@@ -346,7 +379,57 @@ func (l *look) propose(i int, d *decision.Detail) (p reactive.Proposal, wait tim
 		return p, wait
 	}
 	d.Replicas, d.Reason, d.Value = &p.Replicas, p.Reason, valueOf(p.Current(spec))
+	t := l.turns(i, in, p)
+	d.ScaleUpAbove, d.ScaleDownBelow, d.AtMaxAbove = t.up, t.down, t.max
 	return p, wait
+}
+
+// turns is where a metric's count turns, in print. To find out costs more than all the rest of an evaluation, so it is looked for
+// again only when the pods are others, by their numbers.
+type turns struct {
+	of            turnsOf
+	up, down, max string
+}
+
+type turnsOf struct {
+	known                                                   bool
+	spec, status, max                                       int32
+	ready, unready, missing, ignored, unknown, measuredPods int
+}
+
+func (l *look) turns(i int, in reactive.Inputs, p reactive.Proposal) turns {
+	of := turnsOf{true, in.SpecReplicas, in.StatusReplicas, l.max, p.Ready, p.Unready, p.Missing, p.Ignored, p.Unknown, len(in.Samples)}
+	if l.want.turns == nil {
+		l.want.turns = make([]turns, len(l.want.asked))
+	}
+	t := &l.want.turns[i]
+	if t.of == of {
+		return *t
+	}
+	*t = turns{of: of}
+	if levels, err := reactive.Thresholds(in, l.max); err == nil {
+		t.up, t.down = level(in.Metric, levels.Up, -1), level(in.Metric, levels.Down, 1)
+		if l.max > 0 {
+			t.max = level(in.Metric, levels.Max, -1)
+		}
+	}
+	return *t
+}
+
+// level prints the value beside a threshold: the first that asks for more is above it, the last that asks for fewer below.
+func level(m autoscalingv2.MetricSpec, v *int64, beside int64) string {
+	if v == nil {
+		return ""
+	}
+	if m.Type == autoscalingv2.ResourceMetricSourceType && m.Resource.Target.AverageValue == nil ||
+		m.Type == autoscalingv2.ContainerResourceMetricSourceType && m.ContainerResource.Target.AverageValue == nil {
+		return fmt.Sprintf("%d%%", *v+beside)
+	}
+	format := resource.DecimalSI
+	if m.Resource != nil && m.Resource.Name == corev1.ResourceMemory || m.ContainerResource != nil && m.ContainerResource.Name == corev1.ResourceMemory {
+		format = resource.BinarySI
+	}
+	return resource.NewMilliQuantity(*v+beside, format).String()
 }
 
 func tolerance(s kapacity.KubeHPAPortraitAlgorithm) reactive.Tolerance {

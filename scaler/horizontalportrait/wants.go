@@ -2,17 +2,19 @@ package horizontalportrait
 
 import (
 	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
-	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	kapacity "github.com/kubetide/kubetide/api/kapacity/v1alpha1"
 	"github.com/kubetide/kubetide/internal/sample"
+	"github.com/kubetide/kubetide/portraits/reactive"
 )
 
 // metricAnnotations begin the keys that say how a metric is collected.
@@ -36,15 +38,21 @@ func NewWants(demand sample.Demand, clock clock.PassiveClock) *Wants {
 	return &Wants{demand: demand, clock: clock, of: map[reconcile.Request]*want{}}
 }
 
-// want is what one portrait asks for. asked and since are not changed by anybody but its portrait's evaluation.
+// want is what one portrait asks for. Only its own evaluation, of which there is one at a time, changes it.
 type want struct {
-	spec     kapacity.HorizontalPortraitSpec
-	settings map[string]string
+	uid        types.UID
+	generation int64
+	settings   map[string]string
 	// asked has one entry for each metric.
-	asked []sample.Asked
+	asked    []sample.Asked
+	warnings []string
 	// since is when the portrait was first looked at.
 	since   time.Time
 	queries map[sample.Query]wanted
+	// panic is what is remembered of what the portrait wanted before.
+	panic reactive.PanicState
+	// turns has one entry for each metric, or none.
+	turns []turns
 }
 
 type wanted struct {
@@ -57,29 +65,32 @@ func (w *Wants) Wake(wake func(reconcile.Request)) {
 	w.wake.Store(&wake)
 }
 
-// see makes what is collected for the portrait what it asks for now. changed says that it asks for something else than before.
-func (w *Wants) see(req reconcile.Request, hp *kapacity.HorizontalPortrait) (_ *want, changed bool, _ error) {
+// see makes what is collected for the portrait what it asks for now. warnings are those that were not returned before.
+func (w *Wants) see(req reconcile.Request, hp *kapacity.HorizontalPortrait) (_ *want, warnings []string, _ error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.closed {
-		return nil, false, errStopping
+		return nil, nil, errStopping
 	}
 	one := w.of[req]
 	settings := settings(hp)
-	if one != nil && maps.Equal(one.settings, settings) && equality.Semantic.DeepEqual(one.spec, hp.Spec) {
-		return one, false, nil
+	if one != nil && one.uid == hp.UID && one.generation == hp.Generation && maps.Equal(one.settings, settings) {
+		return one, nil, nil
 	}
-	if one == nil {
-		one = &want{since: w.clock.Now()}
+	var before map[sample.Query]wanted
+	if one != nil {
+		before = one.queries
+	}
+	if one == nil || one.uid != hp.UID {
+		one = &want{uid: hp.UID, since: w.clock.Now()}
 		w.of[req] = one
 	}
-	one.spec, one.settings = *hp.Spec.DeepCopy(), settings
-	metrics := make([]autoscalingv2.MetricSpec, len(one.spec.Metrics))
+	one.generation, one.settings, one.turns = hp.Generation, settings, nil
+	metrics := make([]autoscalingv2.MetricSpec, len(hp.Spec.Metrics))
 	for i := range metrics {
-		metrics[i] = one.spec.Metrics[i].MetricSpec
+		metrics[i] = hp.Spec.Metrics[i].MetricSpec
 	}
-	one.asked = w.demand.Queries(hp, one.spec.ScaleTargetRef, metrics)
-	before := one.queries
+	one.asked = w.demand.Queries(hp, hp.Spec.ScaleTargetRef, metrics)
 	one.queries = map[sample.Query]wanted{}
 	for _, a := range one.asked {
 		if _, twice := one.queries[a.Query]; a.Err != nil || twice {
@@ -93,7 +104,17 @@ func (w *Wants) see(req reconcile.Request, hp *kapacity.HorizontalPortrait) (_ *
 		one.queries[a.Query] = known
 	}
 	free(before)
-	return one, true, nil
+	said := one.warnings
+	one.warnings = nil
+	for _, a := range one.asked {
+		for _, warning := range a.Warnings {
+			if !slices.Contains(said, warning) && !slices.Contains(one.warnings, warning) {
+				warnings = append(warnings, warning)
+			}
+			one.warnings = append(one.warnings, warning)
+		}
+	}
+	return one, warnings, nil
 }
 
 func (w *Wants) notify(req reconcile.Request) {
