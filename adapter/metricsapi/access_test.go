@@ -5,12 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"k8s.io/apiserver/pkg/authentication/authenticator"
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
+	genericapifilters "k8s.io/apiserver/pkg/endpoints/filters"
+	"k8s.io/apiserver/pkg/endpoints/request"
+	"sigs.k8s.io/custom-metrics-apiserver/pkg/apiserver"
 )
 
 // TestWiderRightsAreAskedForFirst keeps a read from being a question to the API server: what is remembered must not have the
@@ -69,6 +74,38 @@ func TestWiderRightsAreAskedForFirst(t *testing.T) {
 			}
 			if diff := cmp.Diff(test.asked, asked); diff != "" {
 				t.Error(diff)
+			}
+		})
+	}
+}
+
+// A plain read's selector is not among the library's attributes; who may read with that selector only must be let in.
+func TestAPlainReadIsAskedAboutWithItsSelector(t *testing.T) {
+	for name, tt := range map[string]struct {
+		path  string
+		asked []string
+	}{
+		"by a selector":          {externalRead, []string{"list shop/queue", "list shop/queue queue in (a)"}},
+		"by one that is no name": {"/apis/external.metrics.k8s.io/v1beta1/namespaces/shop/queue?labelSelector=queue+in+(a)", []string{"list shop/queue", "list shop/queue queue in (a)"}},
+		"without":                {"/apis/external.metrics.k8s.io/v1beta1/namespaces/shop/queue", []string{"list shop/queue"}},
+		"of pods":                {podsRead, []string{"get shop/pods"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var asked []string
+			handler := http.Handler(http.NotFoundHandler())
+			handler = genericapifilters.WithAuthorization(handler, access{authorizer.AuthorizerFunc(func(_ context.Context, a authorizer.Attributes) (authorizer.Decision, string, error) {
+				if s, _ := a.GetLabelSelector(); len(s) > 0 {
+					asked = append(asked, fmt.Sprintf("%s %s/%s %s in (%s)", a.GetVerb(), a.GetNamespace(), a.GetResource(), s[0].Key(), strings.Join(s[0].ValuesUnsorted(), ",")))
+				} else {
+					asked = append(asked, question(a))
+				}
+				return authorizer.DecisionNoOpinion, "", nil
+			})}, apiserver.Codecs)
+			handler = withRequestInfo(handler, &request.RequestInfoFactory{}, true, true)
+			w := httptest.NewRecorder()
+			handler.ServeHTTP(w, httptest.NewRequest(http.MethodGet, tt.path, nil))
+			if diff := cmp.Diff(tt.asked, asked); diff != "" || w.Code != http.StatusForbidden {
+				t.Errorf("status %d (-want +got):\n%s", w.Code, diff)
 			}
 		})
 	}

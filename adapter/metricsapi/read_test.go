@@ -41,6 +41,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/sets"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apiserver/pkg/endpoints/request"
 	genericapiserver "k8s.io/apiserver/pkg/server"
 	"k8s.io/client-go/tools/clientcmd"
@@ -207,7 +208,26 @@ func guarded(t testing.TB, k *kubernetes) (*Server, string, *x509.CertPool) {
 	roots := x509.NewCertPool()
 	ca, _ := cert.CurrentCertKeyContent()
 	roots.AppendCertsFromPEM(ca)
-	return server, "https://" + listener.Addr().String(), roots
+	url := "https://" + listener.Addr().String()
+	// The server asks for clients' certificates soon after it has begun to serve.
+	proxy := k.proxies.client(t, "front-proxy-client")
+	if err := wait.PollUntilContextTimeout(t.Context(), 10*time.Millisecond, time.Minute, true, func(ctx context.Context) (bool, error) {
+		transport := &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12,
+			Certificates: []tls.Certificate{{Certificate: [][]byte{proxy.cert.Raw}, PrivateKey: proxy.key}}}}
+		r, err := http.NewRequestWithContext(ctx, http.MethodGet, url+podsRead, nil)
+		if err != nil {
+			return false, err
+		}
+		r.Header.Set("X-Remote-User", "reader")
+		response, err := transport.RoundTrip(r)
+		if err != nil {
+			return false, err
+		}
+		return response.StatusCode == 200, response.Body.Close()
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return server, url, roots
 }
 
 const (

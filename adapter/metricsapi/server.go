@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/http"
 	"sync"
-	"time"
 
 	apidiscoveryv2 "k8s.io/api/apidiscovery/v2"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -22,6 +21,7 @@ import (
 	openapicommon "k8s.io/kube-openapi/pkg/common"
 	"k8s.io/metrics/pkg/apis/custom_metrics"
 	"k8s.io/metrics/pkg/apis/external_metrics"
+	"k8s.io/utils/clock"
 	"sigs.k8s.io/custom-metrics-apiserver/pkg/apiserver"
 	"sigs.k8s.io/custom-metrics-apiserver/pkg/apiserver/metrics"
 	generatedcore "sigs.k8s.io/custom-metrics-apiserver/pkg/generated/openapi/core"
@@ -61,10 +61,6 @@ type Server struct {
 
 var registerFreshness = sync.OnceValue(func() error { return metrics.RegisterMetrics(legacyregistry.Register) })
 
-// remembered is how long the API server's yes to a caller counts. All requests of a caller wait while it is asked again, so it
-// is longer than the library's 10 s; kube-apiserver itself remembers such answers for 2 and 5 minutes.
-const remembered = time.Minute
-
 // NewServer opens the port and asks the API server how callers are to be authenticated. Nothing is served before Run.
 func NewServer(o ServerOptions) (*Server, error) {
 	config, err := o.config()
@@ -79,12 +75,12 @@ func NewServer(o ServerOptions) (*Server, error) {
 	}
 	authorization := genericoptions.NewDelegatingAuthorizationOptions()
 	authorization.RemoteKubeConfigFile = o.Kubeconfig
-	authorization.AllowCacheTTL = remembered
+	authorization.AllowCacheTTL, authorization.DenyCacheTTL = 0, 0 // see remembering
 	if err := authorization.ApplyTo(&config.Authorization); err != nil {
 		return nil, fmt.Errorf("metrics APIs: delegated authorization: %w", err)
 	}
 	config.Authentication.Authenticator = newCallers(config.Authentication.RequestHeaderConfig, config.Authentication.Authenticator)
-	config.Authorization.Authorizer = access{config.Authorization.Authorizer}
+	config.Authorization.Authorizer = access{newRemembering(config.Authorization.Authorizer, clock.RealClock{})}
 	return o.build(config)
 }
 

@@ -322,15 +322,17 @@ func (w *workload) reads(ctx context.Context, tables readTables, reads *reader) 
 			{"failed", fmt.Sprint(failed), "0"},
 			{"a request that asks for nothing (`/version`), the same way", percentiles(outcomes[nothing].took)},
 			{"of these times: the load generator was late by", percentiles(late)},
-			{"what limits the p99", limit(at(all, 0.99), at(outcomes[nothing].took, 0.99), at(late, 0.99), way.goal, busy)},
+			{"what limits the p99", limit(failed, at(all, 0.99), at(outcomes[nothing].took, 0.99), at(late, 0.99), way.goal, busy)},
 		}, rows))
 	}
 	return ctx.Err()
 }
 
 // limit names what a read's p99 consists of, from what stands beside it.
-func limit(reads, nothing, late, goal time.Duration, busy float64) string {
+func limit(failed int, reads, nothing, late, goal time.Duration, busy float64) string {
 	switch {
+	case failed > 0:
+		return "requests fail"
 	case reads <= goal:
 		return "nothing: the goal is met"
 	case busy >= 0.9:
