@@ -138,9 +138,10 @@ func TestPropertyPanic(t *testing.T) {
 			most = max(most, current)
 		}
 		// What stays the same is reached in the end, at the instants that are named.
-		proposal, want := rapid.Int32Range(0, 100).Draw(t, "last"), int32(0)
+		proposal := rapid.Int32Range(0, 100).Draw(t, "last")
+		var wake time.Time
 		for range 1000 {
-			var wake time.Time
+			var want int32
 			state, want, _, wake = p.Decide(state, proposal, current, at)
 			if wake.IsZero() && current == want {
 				break
@@ -149,7 +150,7 @@ func TestPropertyPanic(t *testing.T) {
 				at = wake
 			}
 		}
-		if _, want, _, _ = p.Decide(state, proposal, current, at); want != proposal || state.Panicking {
+		if _, want, _, _ := p.Decide(state, proposal, current, at); want != proposal || state.Panicking {
 			t.Fatalf("%d in the end, panicking %t; want %d", want, state.Panicking, proposal)
 		}
 	})
