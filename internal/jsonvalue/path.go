@@ -297,8 +297,9 @@ func children(keys ...gval.Evaluable) segment {
 			if err := r.spend(1); err != nil {
 				return err
 			}
-			k, err := constants[i], error(nil)
+			k := constants[i]
 			if k == nil {
+				var err error
 				if k, err = key(ctx, &item{r, n}); err != nil {
 					if r.stopped() {
 						return err

@@ -162,12 +162,15 @@ func TestWhoSendsDropByDropLosesTheRoom(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer func() { _ = response.Body.Close() }()
 	read := make(chan error)
 	go func() { _, err := io.ReadAll(response.Body); read <- err }()
 	cancel()
 	if err := <-read; !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
-	_ = response.Body.Close()
+	if err := response.Body.Close(); err != nil {
+		t.Error(err)
+	}
 	c.shared.budgets.assertEmpty(t)
 }

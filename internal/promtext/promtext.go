@@ -237,7 +237,7 @@ func (r *reading) longLine(start []byte) (line []byte, err error) {
 		}
 		r.long = make([]byte, 0, maxLine)
 	}
-	line = append(r.long[:0], start...)
+	line = r.long[:copy(r.long[:cap(r.long)], start)]
 	for err = bufio.ErrBufferFull; errors.Is(err, bufio.ErrBufferFull); {
 		var more []byte
 		more, err = r.lines.ReadSlice('\n')
