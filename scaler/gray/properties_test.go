@@ -100,7 +100,7 @@ func (w *watcher) check() {
 	}
 	online := p.Online
 	if !sameRun(run, before) {
-		if online = run.From; online < p.Online || online > max(p.Online, actual.Online) && !(rollback && online == p.Total()) {
+		if online = run.From; online < p.Online || online > max(p.Online, actual.Online) && (!rollback || online != p.Total()) {
 			fail("a run begins from a count that is neither ordered nor there")
 		}
 	}
