@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -51,6 +52,15 @@ func (k answers) Each(f func(sample.Query, sample.Answer)) {
 	}
 }
 
+// certificate is one for all tests: its key takes seconds.
+var certificate = sync.OnceValue(func() [2][]byte {
+	cert, key, err := certutil.GenerateSelfSignedCertKey("localhost", []net.IP{net.IPv4(127, 0, 0, 1)}, nil)
+	if err != nil {
+		panic(err)
+	}
+	return [2][]byte{cert, key}
+})
+
 // world is the group on a real server, with an API server that knows the tokens reader, of namespace shop only, and admin.
 type world struct {
 	leads     bool
@@ -69,11 +79,9 @@ func newWorld(t *testing.T) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cert, key, err := certutil.GenerateSelfSignedCertKey("localhost", []net.IP{net.IPv4(127, 0, 0, 1)}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	serving, err := dynamiccertificates.NewStaticCertKeyContent("test", cert, key)
+	pair := certificate()
+	cert := pair[0]
+	serving, err := dynamiccertificates.NewStaticCertKeyContent("test", cert, pair[1])
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -127,7 +135,7 @@ func kubernetes(t *testing.T) string {
 	mux.HandleFunc("GET /api/v1/namespaces/kube-system/configmaps/{name}", func(w http.ResponseWriter, _ *http.Request) { answer(w, 200, &configMap) })
 	mux.HandleFunc("GET /api/v1/namespaces/kube-system/configmaps", func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Query().Get("watch") == "true" {
-			w.WriteHeader(200)
+			w.WriteHeader(http.StatusOK)
 			_ = http.NewResponseController(w).Flush()
 			<-r.Context().Done()
 			return
@@ -170,7 +178,7 @@ func kubernetes(t *testing.T) string {
 	return path
 }
 
-func (w *world) do(t *testing.T, method, path, token, accept string, into any) *http.Response {
+func (w *world) do(t *testing.T, method, path, token, accept string, into any) (code int, retryAfter string) {
 	t.Helper()
 	request, err := http.NewRequestWithContext(t.Context(), method, w.config.Host+path, nil)
 	if err != nil {
@@ -188,7 +196,7 @@ func (w *world) do(t *testing.T, method, path, token, accept string, into any) *
 	if err := json.NewDecoder(response.Body).Decode(into); err != nil {
 		t.Errorf("%s %s: %v", method, path, err)
 	}
-	return response
+	return response.StatusCode, response.Header.Get("Retry-After")
 }
 
 // decide fills the log with three decisions about shop/cart and one about each of some others.
@@ -239,8 +247,8 @@ func TestWhoMayRead(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var body map[string]any
-			if got := w.do(t, test.method, test.path, test.token, asObjects, &body); got.StatusCode != test.code {
-				t.Errorf("%d, want %d: %v", got.StatusCode, test.code, body)
+			if got, _ := w.do(t, test.method, test.path, test.token, asObjects, &body); got != test.code {
+				t.Errorf("%d, want %d: %v", got, test.code, body)
 			}
 		})
 	}
@@ -336,14 +344,14 @@ func TestOnlyTheLeaderHasDecisions(t *testing.T) {
 			w.leader, w.leaderErr = test.leader, test.err
 			for _, path := range []string{"/decisions", "/namespaces/shop/decisions/cart", "/namespaces/shop/decisions/cart/history"} {
 				var status metav1.Status
-				response := w.do(t, "GET", root+path, "admin", asObjects, &status)
-				if response.StatusCode != 503 || response.Header.Get("Retry-After") != "1" || !strings.Contains(status.Message, test.want) {
-					t.Errorf("%s: %d, Retry-After %q, %q", path, response.StatusCode, response.Header.Get("Retry-After"), status.Message)
+				code, retryAfter := w.do(t, "GET", root+path, "admin", asObjects, &status)
+				if code != http.StatusServiceUnavailable || retryAfter != "1" || !strings.Contains(status.Message, test.want) {
+					t.Errorf("%s: %d, Retry-After %q, %q", path, code, retryAfter, status.Message)
 				}
 			}
 			var list tide.SampleList
-			if response := w.do(t, "GET", root+"/samples", "admin", asObjects, &list); response.StatusCode != 200 || len(list.Items) != 3 {
-				t.Errorf("samples, which every replica has: %d, %d items", response.StatusCode, len(list.Items))
+			if code, _ := w.do(t, "GET", root+"/samples", "admin", asObjects, &list); code != http.StatusOK || len(list.Items) != 3 {
+				t.Errorf("samples, which every replica has: %d, %d items", code, len(list.Items))
 			}
 		})
 	}
@@ -394,8 +402,8 @@ func TestTablesForKubectl(t *testing.T) {
 	} {
 		t.Run(path, func(t *testing.T) {
 			var got metav1.Table
-			if response := w.do(t, "GET", root+path, "admin", asTable, &got); response.StatusCode != 200 {
-				t.Error(response.Status)
+			if code, _ := w.do(t, "GET", root+path, "admin", asTable, &got); code != http.StatusOK {
+				t.Error(code)
 			}
 			var columns, rows []string
 			for _, c := range got.ColumnDefinitions {
