@@ -5,7 +5,6 @@ package horizontalportrait
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -28,6 +27,7 @@ import (
 	"github.com/kubetide/kubetide/internal/decision"
 	"github.com/kubetide/kubetide/scaler/event"
 	"github.com/kubetide/kubetide/scaler/target"
+	"github.com/kubetide/kubetide/scaler/wants"
 )
 
 // conflictRetry is how soon an evaluation on an old picture is done again, if no event comes before.
@@ -52,7 +52,7 @@ type Reconciler struct {
 	Recorder record.EventRecorder
 	Clock    clock.PassiveClock
 	// Metrics collects what the portraits ask for.
-	Metrics *Wants
+	Metrics *wants.Wants[memory]
 	// Details keeps what each metric said last; nil keeps nothing.
 	Details *decision.Portraits
 	// Jobs is nil where there is no place for jobs.
@@ -107,7 +107,7 @@ func (r *Reconciler) reconcile(ctx context.Context, req reconcile.Request, hp *k
 }
 
 func (r *Reconciler) forget(req reconcile.Request) {
-	r.Metrics.drop(req)
+	r.Metrics.Drop(req)
 	if r.Details != nil {
 		r.Details.Forget(req.Namespace, req.Name)
 	}
@@ -240,5 +240,3 @@ func outline(text string) string {
 func optimistic(before client.Object) client.Patch {
 	return client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})
 }
-
-var errStopping = errors.New("the controller is stopping")

@@ -21,6 +21,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/util/workqueue"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
@@ -31,6 +32,7 @@ import (
 	"github.com/kubetide/kubetide/internal/decision"
 	"github.com/kubetide/kubetide/internal/sample"
 	"github.com/kubetide/kubetide/scaler/enginetest"
+	"github.com/kubetide/kubetide/scaler/wants"
 )
 
 // demand is a source that says what the test sets, by the metrics' names.
@@ -161,7 +163,7 @@ func newRig(t *testing.T, hp *kapacity.HorizontalPortrait, objects ...client.Obj
 // restart is a new leader: nothing is left in memory.
 func (g *rig) restart() {
 	g.Reconciler = &Reconciler{Client: g.World.Client, Clock: g.World.Clock, Recorder: g.Events.Recorder(kapacity.HorizontalPortraitEventComponent),
-		Metrics: NewWants(g.demand, g.World.Clock), Details: &decision.Portraits{}, Jobs: g.jobs}
+		Metrics: wants.New[memory](g.demand, g.World.Clock), Details: &decision.Portraits{}, Jobs: g.jobs}
 }
 
 func (g *rig) sync() reconcile.Result {
@@ -386,11 +388,11 @@ func TestB13NothingIsCollectedForAPortraitThatNeedsNothing(t *testing.T) {
 				t.Fatalf("wanted: %v, told: %v", g.demand.wanted, g.demand.told)
 			}
 			end(g)
-			if _, err := g.Reconcile(g.Context(), enginetest.Request); err != nil && !errors.Is(err, errStopping) {
+			if _, err := g.Reconcile(g.Context(), enginetest.Request); err != nil && !errors.Is(err, wants.ErrClosed) {
 				t.Fatal(err)
 			}
-			if len(g.demand.wanted)+len(g.demand.told)+len(g.Metrics.of) != 0 {
-				t.Errorf("left: %v, %v, %v", g.demand.wanted, g.demand.told, g.Metrics.of)
+			if len(g.demand.wanted)+len(g.demand.told) != 0 {
+				t.Errorf("left: %v, %v", g.demand.wanted, g.demand.told)
 			}
 			if _, known := g.Details.Get(enginetest.Namespace, enginetest.Name); known != strings.Contains(name, "lead") {
 				t.Errorf("details are known: %t", known)
@@ -401,8 +403,9 @@ func TestB13NothingIsCollectedForAPortraitThatNeedsNothing(t *testing.T) {
 
 func TestWhatIsCollectedFollowsTheSpecAndTheAnnotations(t *testing.T) {
 	g := newRig(t, portrait(cpu(30), queue("5"), queue("7")), workload(1, 1)...)
-	var woken []reconcile.Request
-	g.Metrics.Wake(func(r reconcile.Request) { woken = append(woken, r) })
+	queue := workqueue.NewTypedRateLimitingQueue(workqueue.DefaultTypedControllerRateLimiter[reconcile.Request]())
+	defer queue.ShutDown()
+	g.Must(g.Metrics.Source().Start(g.Context(), queue))
 	wanted := func() (out []string) {
 		for q, n := range g.demand.wanted {
 			if n != 1 || len(g.demand.told[q]) != 1 {
@@ -426,10 +429,12 @@ func TestWhatIsCollectedFollowsTheSpecAndTheAnnotations(t *testing.T) {
 	g.World.Clock.Step(time.Second)
 	g.edit(func(hp *kapacity.HorizontalPortrait) { hp.Spec.Metrics = hp.Spec.Metrics[1:] })
 	check("one metric is gone", "queue")
-	for q, one := range g.Metrics.of[enginetest.Request].queries {
-		if one.since != enginetest.Start {
-			t.Errorf("%s was asked for anew", q.Metric)
-		}
+	one, changed, err := g.Metrics.See(g.hp(), g.hp().Spec.ScaleTargetRef, nil)
+	if err != nil || changed {
+		t.Fatal(err, changed)
+	}
+	if since := one.SinceOf(one.Asked[0].Query); since != enginetest.Start {
+		t.Errorf("%s was asked for anew at %v", one.Asked[0].Query.Metric, since)
 	}
 	g.edit(func(hp *kapacity.HorizontalPortrait) {
 		metav1.SetMetaDataAnnotation(&hp.ObjectMeta, "metric-config.x/setting", "typo")
@@ -445,8 +450,11 @@ func TestWhatIsCollectedFollowsTheSpecAndTheAnnotations(t *testing.T) {
 			notify()
 		}
 	}
-	if diff := cmp.Diff([]reconcile.Request{enginetest.Request}, woken); diff != "" {
-		t.Errorf("woken by an answer (-want +got):\n%s", diff)
+	if n := queue.Len(); n != 1 {
+		t.Fatalf("%d are woken by an answer", n)
+	}
+	if woken, _ := queue.Get(); woken != enginetest.Request {
+		t.Errorf("%v is woken by an answer", woken)
 	}
 }
 
@@ -530,10 +538,12 @@ func TestB15APartialFailureIsFollowedUpwardsOnly(t *testing.T) {
 	at("the rest asks for more than there is", 3, generated+`; invalid metrics (1 invalid out of 2), first error is: External metric "queue": connection refused after 3s`, 1)
 	g.fails("queue", "connection refused after 4s")
 	at("the same again, with other numbers", 3, "after 3s", 0)
+	g.says("rps", 20_000, 20_000)
+	at("the rest asks for yet more", 4, "after 3s", 0)
 	g.says("rps", 1_000, 2_000)
-	at("the rest would lower", 3, `False FailedGeneratePortrait: invalid metrics (1 invalid out of 2), first error is: External metric "queue": connection refused after 4s`, 1)
+	at("the rest would lower", 4, `False FailedGeneratePortrait: invalid metrics (1 invalid out of 2), first error is: External metric "queue": connection refused after 4s`, 1)
 	g.fails("rps", "no pod answers")
-	at("nothing answers", 3, `(2 invalid out of 2), first error is: Pods metric "rps": no pod answers`, 1)
+	at("nothing answers", 4, `(2 invalid out of 2), first error is: Pods metric "rps": no pod answers`, 1)
 	g.says("rps", 1_000, 2_000)
 	g.says("queue", 1_000)
 	at("all is well again", 1, generated, 0)
@@ -1007,7 +1017,7 @@ func BenchmarkEvaluate(b *testing.B) {
 			for i := range n {
 				a.Points = append(a.Points, sample.Point{Pod: fmt.Sprintf("nginx-%d", i), Milli: 510, Window: 15 * time.Second})
 			}
-			l := look{hp: portrait(m), want: &want{asked: []sample.Asked{{}}}, settings: settingsOf(nil), answers: []sample.Answer{a}, max: 1000, now: enginetest.Start,
+			l := look{hp: portrait(m), want: &wants.Want[memory]{Asked: []sample.Asked{{}}}, settings: settingsOf(nil), answers: []sample.Answer{a}, max: 1000, now: enginetest.Start,
 				crowd: crowd{spec: n, status: n, pods: pods, left: func(string) bool { return false }}}
 			b.Run(fmt.Sprintf("%s/pods=%d", label(m), n), func(b *testing.B) {
 				b.ReportAllocs()
@@ -1018,5 +1028,55 @@ func BenchmarkEvaluate(b *testing.B) {
 				}
 			})
 		}
+	}
+}
+
+func latency(value string) autoscalingv2.MetricSpec {
+	return autoscalingv2.MetricSpec{Type: autoscalingv2.ExternalMetricSourceType, External: &autoscalingv2.ExternalMetricSource{
+		Metric: autoscalingv2.MetricIdentifier{Name: "latency"}, Target: autoscalingv2.MetricTarget{Type: autoscalingv2.ValueMetricType, Value: ptr.To(resource.MustParse(value))}}}
+}
+
+// The load of six, once the workload has become another size: samples from before must not change it further that way.
+func TestSamplesFromBeforeAChangeOfTheReplicasLeadNoFurther(t *testing.T) {
+	for name, c := range map[string]struct {
+		metric autoscalingv2.MetricSpec
+		says   []int64
+		// from and to are the replicas before and after.
+		from, to int32
+		// old is what is wanted while there are only old samples, and fresh with the same numbers from afterwards.
+		old, fresh int32
+	}{
+		"pods' averages lead no further down":            {rps("10"), []int64{5_000, 5_000, 5_000, 5_000}, 6, 4, 4, 2},
+		"but up at once":                                 {rps("10"), []int64{20_000, 20_000, 20_000, 20_000}, 6, 4, 8, 8},
+		"nor a value that has had no time to fall, up":   {latency("10"), []int64{20_000}, 2, 4, 4, 8},
+		"nor one that has had no time to rise, down":     {latency("10"), []int64{5_000}, 6, 4, 4, 2},
+		"more pods do not keep an average from going up": {rps("10"), []int64{20_000, 20_000}, 2, 2, 4, 4},
+		"the share of a whole knows no replicas":         {queue("5"), []int64{10_000}, 6, 4, 2, 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := newRig(t, portrait(c.metric), workload(c.from, max(c.from, c.to))...)
+			label := map[bool]string{true: "rps", false: "queue"}[c.metric.Pods != nil]
+			if c.metric.External != nil {
+				label = c.metric.External.Metric.Name
+			}
+			g.says(label, c.says...)
+			g.sync()
+			g.Simulate(func() {
+				s := enginetest.StatefulSet(c.to, appsv1.ParallelPodManagement)
+				g.Must(g.World.Client.Get(g.Context(), client.ObjectKeyFromObject(s), s))
+				s.Spec.Replicas = &c.to
+				g.Must(g.World.Client.Update(g.Context(), s))
+				for i := c.to; i < c.from; i++ {
+					g.Must(g.World.Client.Delete(g.Context(), &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: enginetest.Namespace, Name: fmt.Sprintf("nginx-%d", i)}}))
+				}
+			})
+			g.World.Clock.Step(500 * time.Millisecond)
+			g.sync()
+			g.expect("old samples", c.old, generated)
+			g.World.Clock.Step(20 * time.Second) // the window of the samples is 15 s
+			g.says(label, c.says...)
+			g.sync()
+			g.expect("fresh samples", c.fresh, generated)
+		})
 	}
 }

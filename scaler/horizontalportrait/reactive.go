@@ -25,6 +25,7 @@ import (
 	"github.com/kubetide/kubetide/internal/sample"
 	"github.com/kubetide/kubetide/portraits/reactive"
 	"github.com/kubetide/kubetide/scaler/target"
+	"github.com/kubetide/kubetide/scaler/wants"
 )
 
 const (
@@ -37,30 +38,65 @@ const (
 	minSyncPeriod = time.Second
 	// minPanicPeriod bounds how often means over windows are looked at: they change all the time.
 	minPanicPeriod = 250 * time.Millisecond
+	// settling is how long after a change of the replicas the load of the pods is taken to be spread anew.
+	settling = time.Second
 )
+
+// memory is what is remembered of a portrait from look to look.
+type memory struct {
+	// panic is what the portrait wanted before.
+	panic reactive.PanicState
+	// turns has one entry for each metric, or none.
+	turns []turns
+	// spec is the replica count that was seen last, changed when it became that; zero if it never was another.
+	spec    *int32
+	changed time.Time
+	// grew says that it was fewer before.
+	grew bool
+}
+
+// notice keeps when the replica count changed.
+func (m *memory) notice(spec int32, now time.Time) {
+	if m.spec != nil && spec != *m.spec {
+		m.changed, m.grew = now, spec > *m.spec
+	}
+	m.spec = &spec
+}
 
 // reactive makes a portrait by the algorithm KubeHPA.
 func (r *Reconciler) reactive(ctx context.Context, req reconcile.Request, hp *kapacity.HorizontalPortrait) (time.Time, error) {
-	w, warnings, err := r.Metrics.see(req, hp)
+	w, changed, err := r.Metrics.See(hp, hp.Spec.ScaleTargetRef, func() (out []autoscalingv2.MetricSpec) {
+		for _, m := range hp.Spec.Metrics {
+			out = append(out, m.MetricSpec)
+		}
+		return out
+	})
 	if err != nil {
 		return time.Time{}, err
 	}
-	for _, warning := range warnings {
+	if changed {
+		w.Memory.turns = nil
+	}
+	news := w.News
+	w.News = nil
+	for _, warning := range news {
 		r.Recorder.Event(hp, corev1.EventTypeWarning, ReasonSettingIgnored, warning)
 	}
 	in := look{hp: hp, want: w, settings: settingsOf(hp.Spec.Algorithm.KubeHPA), now: r.Clock.Now()}
-	for _, a := range w.asked {
+	for _, a := range w.Asked {
 		answer := sample.Answer{Cause: a.Err}
 		if a.Err == nil {
-			answer = r.Metrics.demand.Answer(a.Query)
+			answer = r.Metrics.Answer(a.Query)
 		}
 		in.answers = append(in.answers, answer)
 	}
-	in.crowd, in.err = r.crowd(ctx, hp, in.settings.PodSelection)
+	if in.crowd, in.err = r.crowd(ctx, hp, in.settings.PodSelection); in.err == nil {
+		w.Memory.notice(in.crowd.spec, in.now)
+	}
 	in.max = r.limit(ctx, hp)
 
 	v := in.evaluate()
-	w.panic = v.panic
+	w.Memory.panic = v.panic
 	if r.Details != nil {
 		r.Details.Set(hp.Namespace, hp.Name, v.portrait)
 	}
@@ -204,7 +240,7 @@ func (r *Reconciler) limit(ctx context.Context, hp *kapacity.HorizontalPortrait)
 // look is all that a portrait depends on.
 type look struct {
 	hp       *kapacity.HorizontalPortrait
-	want     *want
+	want     *wants.Want[memory]
 	settings kapacity.KubeHPAPortraitAlgorithm
 	// answers has one entry for each metric.
 	answers []sample.Answer
@@ -233,7 +269,7 @@ type verdict struct {
 
 // evaluate computes the portrait as the HPA does: the largest proposal of all metrics, and a partial failure never lowers.
 func (l *look) evaluate() verdict {
-	v := verdict{panic: l.want.panic, portrait: decision.Portrait{Name: l.hp.Name, Time: l.now}}
+	v := verdict{panic: l.want.Memory.panic, portrait: decision.Portrait{Name: l.hp.Name, Time: l.now}}
 	l.decide(&v)
 	if v.err != nil {
 		v.portrait.Note = v.err.Error()
@@ -249,7 +285,7 @@ func (l *look) decide(v *verdict) {
 	if l.err != nil {
 		v.err = l.err
 		if apierrors.IsNotFound(l.err) {
-			v.pending = l.want.since.Add(patience)
+			v.pending = l.want.Since.Add(patience)
 		}
 		return
 	}
@@ -334,7 +370,7 @@ func (l *look) average(v *verdict) {
 // propose asks one metric. wait is until when its failure is only a beginning.
 func (l *look) propose(i int, d *decision.Detail) (p reactive.Proposal, wait time.Time) {
 	spec, a := l.hp.Spec.Metrics[i].MetricSpec, l.answers[i]
-	if err := l.want.asked[i].Err; err != nil {
+	if err := l.want.Asked[i].Err; err != nil {
 		d.Reason = err.Error()
 		return reactive.Proposal{Err: err}, wait
 	}
@@ -343,7 +379,7 @@ func (l *look) propose(i int, d *decision.Detail) (p reactive.Proposal, wait tim
 			a.Cause = errors.New("there is no value")
 		}
 		if a.State == sample.Missing {
-			wait = l.want.queries[l.want.asked[i].Query].since.Add(patience)
+			wait = l.want.SinceOf(l.want.Asked[i].Query).Add(patience)
 			if errors.Is(a.Cause, sample.ErrNoData) {
 				wait = wait.Add(podPatience - patience)
 			}
@@ -378,10 +414,39 @@ func (l *look) propose(i int, d *decision.Detail) (p reactive.Proposal, wait tim
 		p.Err = fmt.Errorf("%s: %w", d.Metric, p.Err)
 		return p, wait
 	}
+	if l.unsettled(spec, a, p.Replicas) {
+		p.Replicas = l.crowd.spec
+		p.Reason += "; measured before the replicas changed, so they change no further that way"
+	}
 	d.Replicas, d.Reason, d.Value = &p.Replicas, p.Reason, valueOf(p.Current(spec))
 	t := l.turns(i, in, p)
 	d.ScaleUpAbove, d.ScaleDownBelow, d.AtMaxAbove = t.up, t.down, t.max
 	return p, wait
+}
+
+// unsettled says that the answer would change the replicas further in the direction of their last change, and was measured
+// before that change can have had an effect. What each of many pods had to do, times the few that are left, is less than there
+// is to do; a value that is to become smaller with more pods has not yet had the time. Pods that were added are another matter:
+// the algorithm takes those without a sample for idle.
+func (l *look) unsettled(m autoscalingv2.MetricSpec, a sample.Answer, replicas int32) bool {
+	c := l.want.Memory
+	down := !c.grew && replicas < l.crowd.spec && !shares(m)
+	up := c.grew && replicas > l.crowd.spec && !shares(m) && !ofPods(m)
+	if c.changed.IsZero() || !down && !up {
+		return false
+	}
+	began := a.Taken
+	for _, p := range a.Points {
+		if t := a.Taken.Add(-p.Age - p.Window); t.Before(began) {
+			began = t
+		}
+	}
+	return began.Before(c.changed.Add(settling))
+}
+
+// shares says whether the target is a share of the whole for each replica: the number of replicas then has no part in the result.
+func shares(m autoscalingv2.MetricSpec) bool {
+	return m.Object != nil && m.Object.Target.AverageValue != nil || m.External != nil && m.External.Target.AverageValue != nil
 }
 
 // turns is where a metric's count turns, in print. To find out costs more than all the rest of an evaluation, so it is looked for
@@ -399,10 +464,10 @@ type turnsOf struct {
 
 func (l *look) turns(i int, in reactive.Inputs, p reactive.Proposal) turns {
 	of := turnsOf{true, in.SpecReplicas, in.StatusReplicas, l.max, p.Ready, p.Unready, p.Missing, p.Ignored, p.Unknown, len(in.Samples)}
-	if l.want.turns == nil {
-		l.want.turns = make([]turns, len(l.want.asked))
+	if l.want.Memory.turns == nil {
+		l.want.Memory.turns = make([]turns, len(l.want.Asked))
 	}
-	t := &l.want.turns[i]
+	t := &l.want.Memory.turns[i]
 	if t.of == of {
 		return *t
 	}
@@ -452,7 +517,7 @@ func ofPods(m autoscalingv2.MetricSpec) bool {
 // detail begins what there is to say of a metric.
 func (l *look) detail(i int) decision.Detail {
 	m, a := l.hp.Spec.Metrics[i].MetricSpec, l.answers[i]
-	d := decision.Detail{Metric: label(m), Source: l.want.asked[i].Query.Collector, Target: targetOf(m), State: a.State.String()}
+	d := decision.Detail{Metric: label(m), Source: l.want.Asked[i].Query.Collector, Target: targetOf(m), State: a.State.String()}
 	if !a.Taken.IsZero() {
 		d.Age = max(0, l.now.Sub(a.Taken))
 	}

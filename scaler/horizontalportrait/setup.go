@@ -4,27 +4,24 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/util/workqueue"
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
-	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
-	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	kapacity "github.com/kubetide/kubetide/api/kapacity/v1alpha1"
 	"github.com/kubetide/kubetide/internal/decision"
 	"github.com/kubetide/kubetide/internal/sample"
 	engineevent "github.com/kubetide/kubetide/scaler/event"
 	"github.com/kubetide/kubetide/scaler/target"
+	"github.com/kubetide/kubetide/scaler/wants"
 )
 
 // TargetIndex is the field index of HorizontalPortraits by the Key of their target.
@@ -68,23 +65,18 @@ func Setup(mgr ctrl.Manager, opts Options) error {
 	if opts.Clock == nil {
 		opts.Clock = clock.RealClock{}
 	}
-	wants := NewWants(opts.Demand, opts.Clock)
-	// A manager that has lost the lead ends, and its successor in this process asks for itself.
-	if err := mgr.Add(manager.RunnableFunc(func(ctx context.Context) error {
-		<-ctx.Done()
-		wants.Close()
-		return nil
-	})); err != nil {
+	metrics := wants.New[memory](opts.Demand, opts.Clock)
+	if err := metrics.Run(mgr); err != nil {
 		return fmt.Errorf("end of the HorizontalPortrait controller: %w", err)
 	}
-	r := &Reconciler{Client: c, Recorder: recorder, Clock: opts.Clock, Metrics: wants, Details: opts.Details, Jobs: opts.Jobs}
-	coming := builder.WithPredicates(predicate.Funcs{UpdateFunc: func(event.UpdateEvent) bool { return false }, DeleteFunc: func(event.DeleteEvent) bool { return false }})
+	r := &Reconciler{Client: c, Recorder: recorder, Clock: opts.Clock, Metrics: metrics, Details: opts.Details, Jobs: opts.Jobs}
+	respecified := builder.WithPredicates(predicate.Funcs{UpdateFunc: predicate.GenerationChangedPredicate{}.Update, DeleteFunc: func(event.DeleteEvent) bool { return false }})
 	b := ctrl.NewControllerManagedBy(mgr).Named("horizontalportrait").
 		For(&kapacity.HorizontalPortrait{}, builder.WithPredicates(predicate.Funcs{UpdateFunc: changed})).
-		Watches(&appsv1.Deployment{}, handler.EnqueueRequestsFromMapFunc(r.portraitsOf), coming).
-		Watches(&appsv1.StatefulSet{}, handler.EnqueueRequestsFromMapFunc(r.portraitsOf), coming).
-		Watches(&appsv1.ReplicaSet{}, handler.EnqueueRequestsFromMapFunc(r.portraitsOf), coming).
-		WatchesRawSource(wants.source()).
+		Watches(&appsv1.Deployment{}, handler.EnqueueRequestsFromMapFunc(r.portraitsOf), respecified).
+		Watches(&appsv1.StatefulSet{}, handler.EnqueueRequestsFromMapFunc(r.portraitsOf), respecified).
+		Watches(&appsv1.ReplicaSet{}, handler.EnqueueRequestsFromMapFunc(r.portraitsOf), respecified).
+		WatchesRawSource(metrics.Source()).
 		WithOptions(target.ControllerOptions(opts.Concurrency))
 	if opts.Watch != nil {
 		opts.Watch(b)
@@ -92,26 +84,11 @@ func Setup(mgr ctrl.Manager, opts Options) error {
 	return b.Complete(r)
 }
 
-// source wakes the controller by answers, at once. A queue holds each portrait once.
-func (w *Wants) source() source.Source {
-	return source.Func(func(_ context.Context, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) error {
-		w.Wake(queue.Add)
-		return nil
-	})
-}
-
 // changed passes what the portrait is made from, and its deletion. Its status is ours, or an external generator's.
 func changed(e event.UpdateEvent) bool {
 	return e.ObjectOld.GetGeneration() != e.ObjectNew.GetGeneration() ||
 		e.ObjectOld.GetDeletionTimestamp().IsZero() != e.ObjectNew.GetDeletionTimestamp().IsZero() ||
-		!maps.Equal(settings(e.ObjectOld), settings(e.ObjectNew))
-}
-
-// settings are the annotations that say how metrics are collected.
-func settings(o client.Object) map[string]string {
-	out := maps.Clone(o.GetAnnotations())
-	maps.DeleteFunc(out, func(key, _ string) bool { return !strings.HasPrefix(key, metricAnnotations) })
-	return out
+		!maps.Equal(wants.Settings(e.ObjectOld), wants.Settings(e.ObjectNew))
 }
 
 // portraitsOf are those that are about the workload.

@@ -24,6 +24,7 @@ import (
 	"github.com/kubetide/kubetide/internal/decision"
 	"github.com/kubetide/kubetide/internal/sample"
 	"github.com/kubetide/kubetide/scaler/enginetest"
+	"github.com/kubetide/kubetide/scaler/wants"
 )
 
 func TestSetup(t *testing.T) {
@@ -72,14 +73,14 @@ func TestAStoredSampleIsInTheStatusWithoutWaitingForTheSyncPeriod(t *testing.T) 
 	hp.Spec.Algorithm.KubeHPA = &kapacity.KubeHPAPortraitAlgorithm{SyncPeriod: metav1.Duration{Duration: time.Hour}}
 	g := newRig(t, hp, workload(1, 1)...)
 	source := &stored{Store: store.New(clock.RealClock{}, 0)}
-	wants := NewWants(source, clock.RealClock{})
-	r := &Reconciler{Client: g.World.Client, Clock: clock.RealClock{}, Recorder: g.Events.Recorder("c"), Metrics: wants, Details: &decision.Portraits{}}
+	metrics := wants.New[memory](source, clock.RealClock{})
+	r := &Reconciler{Client: g.World.Client, Clock: clock.RealClock{}, Recorder: g.Events.Recorder("c"), Metrics: metrics, Details: &decision.Portraits{}}
 	skip := true
 	c, err := controller.NewUnmanaged("test", controller.Options{Reconciler: r, SkipNameValidation: &skip})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Watch(wants.source()); err != nil {
+	if err := c.Watch(metrics.Source()); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -90,7 +91,7 @@ func TestAStoredSampleIsInTheStatusWithoutWaitingForTheSyncPeriod(t *testing.T) 
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
-		wants.Close()
+		metrics.Close()
 		source.Each(func(q sample.Query, _ sample.Answer) { t.Errorf("%s is still collected", q.Metric) })
 	}()
 	wait := func(what string, condition func() bool) {
@@ -101,9 +102,10 @@ func TestAStoredSampleIsInTheStatusWithoutWaitingForTheSyncPeriod(t *testing.T) 
 			}
 		}
 	}
-	wait("the controller to run", func() bool { return wants.wake.Load() != nil })
-	wants.notify(enginetest.Request)
-	wait("the query to be wanted", func() bool { return source.Answer(source.ask(hp)).Cause.Error() == "it has not been collected yet" })
+	wait("the query to be wanted", func() bool {
+		metrics.Notify(enginetest.Request) // as soon as the controller runs
+		return source.Answer(source.ask(hp)).Cause.Error() == "it has not been collected yet"
+	})
 	for i := range int64(20) {
 		source.Insert(sample.Result{Query: source.ask(hp), Taken: time.Now(), Points: []sample.Point{{Milli: (i + 2) * 5_000}}})
 		wait("the portrait", func() bool { return g.replicas() == int32(i+2) })
