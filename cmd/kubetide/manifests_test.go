@@ -116,7 +116,7 @@ func TestNoRightIsAWildcard(t *testing.T) {
 			}
 		}
 	}
-	if roles != 6 {
+	if roles != 8 {
 		t.Errorf("%d roles", roles)
 	}
 }

@@ -93,6 +93,12 @@ type Adapter struct {
 // Engine is how IHPAs are carried out.
 type Engine struct {
 	ReconcileConcurrency int
+	// AlgorithmJobNamespace holds the jobs of external algorithms; empty means that there are none.
+	AlgorithmJobNamespace string
+	// What the templates of such jobs leave out.
+	AlgorithmJobDefaultServiceAccount    string
+	AlgorithmJobDefaultMetricsServerAddr string
+	AlgorithmJobDefaultImage             string
 }
 
 // Default returns the settings of a server that was told nothing.
@@ -303,6 +309,14 @@ func (c *Adapter) Validate() error {
 // RegisterFlags binds the settings to flags without a prefix, under Kapacity's names.
 func (c *Engine) RegisterFlags(fs *pflag.FlagSet, _ string) {
 	fs.IntVar(&c.ReconcileConcurrency, "reconcile-concurrency", c.ReconcileConcurrency, "How many objects of a kind are worked on at once.")
+	fs.StringVar(&c.AlgorithmJobNamespace, "algorithm-job-namespace", c.AlgorithmJobNamespace,
+		"The namespace for the CronJobs of external algorithms. Who may write HorizontalPortraits or IHPAs may run pods there. Empty: there are none.")
+	fs.StringVar(&c.AlgorithmJobDefaultServiceAccount, "algorithm-job-default-service-account", c.AlgorithmJobDefaultServiceAccount,
+		"The ServiceAccount of such jobs that name none.")
+	fs.StringVar(&c.AlgorithmJobDefaultMetricsServerAddr, "algorithm-job-default-metrics-server-addr", c.AlgorithmJobDefaultMetricsServerAddr,
+		"The `address` that such jobs find in METRICS_SERVER_ADDR.")
+	fs.StringVar(&c.AlgorithmJobDefaultImage, "algorithm-job-default-image", c.AlgorithmJobDefaultImage,
+		"The `image` of the container \"algorithm\" of such jobs that name none.")
 }
 
 // Validate returns all mistakes at once.
@@ -310,6 +324,12 @@ func (c *Engine) Validate() error {
 	var bad mistakes
 	if c.ReconcileConcurrency < 1 {
 		bad.add("reconcile-concurrency", "must be at least 1, is %d", c.ReconcileConcurrency)
+	}
+	if c.AlgorithmJobNamespace != "" && len(validation.IsDNS1123Label(c.AlgorithmJobNamespace)) > 0 {
+		bad.add("algorithm-job-namespace", "%q is no name of a namespace", c.AlgorithmJobNamespace)
+	}
+	if c.AlgorithmJobDefaultServiceAccount != "" && len(validation.IsDNS1123Subdomain(c.AlgorithmJobDefaultServiceAccount)) > 0 {
+		bad.add("algorithm-job-default-service-account", "%q is no name of a ServiceAccount", c.AlgorithmJobDefaultServiceAccount)
 	}
 	return bad.err()
 }

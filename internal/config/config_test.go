@@ -71,6 +71,11 @@ func TestTheNearestSourceWins(t *testing.T) {
 		"the path of the file from the environment":      {inputs{noFile: true, env: map[string]string{"KUBETIDE_CONFIG_PATH": "testdata/engine.yaml"}}, func(c *Config) { c.General.Modules = []string{"engine"} }},
 		"a boolean flag without a value":                 {inputs{args: []string{"--disregard-incompatible-hpas"}}, func(c *Config) { c.Adapter.DisregardIncompatibleHPAs = true }},
 		"kube-metrics-adapter's name of the kubeconfig":  {inputs{args: []string{"--lister-kubeconfig", "k"}}, func(c *Config) { c.General.Kubeconfig = "k" }},
+		"Kapacity's flags of external algorithms": {inputs{args: []string{"--algorithm-job-namespace=jobs", "--algorithm-job-default-service-account=sa",
+			"--algorithm-job-default-metrics-server-addr=m:9090", "--algorithm-job-default-image-horizontal-predictive=img"}}, func(c *Config) {
+			c.Engine.AlgorithmJobNamespace, c.Engine.AlgorithmJobDefaultServiceAccount = "jobs", "sa"
+			c.Engine.AlgorithmJobDefaultMetricsServerAddr, c.Engine.AlgorithmJobDefaultImage = "m:9090", "img"
+		}},
 		"a duration":                            {inputs{file: "adapter: {default_collection_interval: 1m30s}"}, func(c *Config) { c.Adapter.DefaultCollectionInterval = 90 * time.Second }},
 		"a port of 0 means any":                 {inputs{file: "admin: {port: 0}\nwebhook: {port: 0}\nserving: {secure_port: 0}\n"}, func(c *Config) { c.Admin.Port, c.Webhook.Port, c.Serving.SecurePort = 0, 0, 0 }},
 		"an IPv6 address":                       {inputs{file: "serving: {bind_address: 'fd00::1'}"}, func(c *Config) { c.Serving.BindAddress = "fd00::1" }},

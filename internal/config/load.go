@@ -56,7 +56,10 @@ func (f *File) RegisterFlags(fs *pflag.FlagSet, prefix string) {
 }
 
 // aliases are names that other projects use for the same setting.
-var aliases = map[string]string{"lister-kubeconfig": "kubeconfig"}
+var aliases = map[string]string{
+	"lister-kubeconfig": "kubeconfig", // kube-metrics-adapter
+	"algorithm-job-default-image-horizontal-predictive": "algorithm-job-default-image", // Kapacity
+}
 
 // secret are the flags whose values are not shown.
 var secret = map[string]bool{"influxdb-token": true, "token": true}
