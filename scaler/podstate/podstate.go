@@ -13,7 +13,7 @@ type Kind int
 const (
 	// ScaleOnly is any other kind with /scale: pods cannot be cut.
 	ScaleOnly Kind = iota
-	// ReplicaSets is a ReplicaSet, or a Deployment with the pods of all its ReplicaSets.
+	// ReplicaSets is a ReplicaSet, or a Deployment with the pods of all its ReplicaSets, or a kind that is taken to choose as they do.
 	ReplicaSets
 	// StatefulSet goes by ordinals.
 	StatefulSet

@@ -212,7 +212,7 @@ func supported(rp *kapacity.ReplicaProfile, t *target.Target) (outcome, bool) {
 		return out, false
 	}
 	if t.Kind == target.Other {
-		return fail(kapacity.ReasonFailedGetWorkload, "unknown workload with gvk %s: only Deployments, ReplicaSets and StatefulSets of apps can have pods in the state Cutoff or Standby", t.GVK)
+		return fail(kapacity.ReasonFailedGetWorkload, "unknown workload with gvk %s: none of its pods leads to it by its owners, and only such pods can have the state Cutoff or Standby", t.GVK)
 	}
 	if rp.Spec.Behavior.PodSorter.Type == kapacity.ExternalPodSorter {
 		return fail(kapacity.ReasonPodSorterNotSupportedByWorkload, "podSorter of type External is not supported by %s", t.Name())
@@ -231,6 +231,11 @@ func decide(rp *kapacity.ReplicaProfile, t *target.Target) podstate.Plan {
 		w.Kind = podstate.StatefulSet
 	case target.Deployment, target.ReplicaSet:
 		w.Kind = podstate.ReplicaSets
+	case target.Owned:
+		// Its controller chooses which pods go. Those that are worth having follow one of these two rules.
+		if w.Kind = podstate.ReplicaSets; t.Ordinals {
+			w.Kind = podstate.StatefulSet
+		}
 	}
 	return podstate.Decide(w, podstate.Counts{Online: rp.Spec.OnlineReplicas, Cutoff: rp.Spec.CutoffReplicas, Standby: rp.Spec.StandbyReplicas}, pods(t))
 }
@@ -404,13 +409,13 @@ func (r *Reconciler) release(ctx context.Context, rp *kapacity.ReplicaProfile) e
 	if !controllerutil.ContainsFinalizer(rp, kapacity.Finalizer) {
 		return nil
 	}
-	t := &target.Target{}
-	var err error
-	if target.Watched(rp.Spec.ScaleTargetRef) { // of other kinds no pod is ever held
-		t, err = target.Resolver{Client: r.Client}.Get(ctx, rp.Namespace, rp.Spec.ScaleTargetRef)
-	}
+	t, err := target.Resolver{Client: r.Client}.Get(ctx, rp.Namespace, rp.Spec.ScaleTargetRef)
+	s := rp.Status
+	holds := rp.Spec.CutoffReplicas+rp.Spec.StandbyReplicas+s.CutoffReplicas+s.StandbyReplicas+s.ReadyHeldReplicas > 0
 	switch {
-	case apierrors.IsNotFound(err):
+	case apierrors.IsNotFound(err), meta.IsNoMatchError(err):
+	case err == nil && t.Kind == target.Other: // none of its pods was ever held
+	case err != nil && !holds && !target.Watched(rp.Spec.ScaleTargetRef): // a kind that we may not read, perhaps not any more
 	case err != nil:
 		r.Recorder.Event(rp, corev1.EventTypeWarning, kapacity.ReasonFailedGetWorkload, event.Bounded(err.Error()))
 		return fmt.Errorf("ReplicaProfile %s/%s: restore pods: %w", rp.Namespace, rp.Name, err)

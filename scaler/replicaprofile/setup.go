@@ -79,7 +79,8 @@ func deletion() predicate.Predicate {
 }
 
 func (r *Reconciler) profilesOfPod(ctx context.Context, o client.Object) []reconcile.Request {
-	return r.profiles(ctx, o.GetNamespace(), target.OwnerKeys(ctx, r.Client, o))
+	keys, open := target.OwnerKeys(ctx, r.Client, o)
+	return r.profilesAbove(ctx, o.GetNamespace(), keys, open)
 }
 
 // profilesOfProfile are those that may have waited for one that is gone.
@@ -88,7 +89,27 @@ func (r *Reconciler) profilesOfProfile(ctx context.Context, o client.Object) []r
 }
 
 func (r *Reconciler) profilesOfWorkload(ctx context.Context, o client.Object) []reconcile.Request {
-	return r.profiles(ctx, o.GetNamespace(), append(target.OwnerKeys(ctx, r.Client, o), target.ObjectKey(o)))
+	keys, open := target.OwnerKeys(ctx, r.Client, o)
+	return r.profilesAbove(ctx, o.GetNamespace(), append(keys, target.ObjectKey(o)), open)
+}
+
+// profilesAbove are those of the keys. If there is none, and what is above the last key is unknown, all profiles of the namespace may be
+// meant whose targets are of kinds that are not watched.
+func (r *Reconciler) profilesAbove(ctx context.Context, namespace string, keys []string, open bool) []reconcile.Request {
+	out := r.profiles(ctx, namespace, keys)
+	if len(out) > 0 || !open {
+		return out
+	}
+	all := &kapacity.ReplicaProfileList{}
+	if r.Client.List(ctx, all, client.InNamespace(namespace), client.UnsafeDisableDeepCopy, client.DisableReadYourWritesConsistency) != nil {
+		return nil
+	}
+	for i := range all.Items {
+		if !target.Watched(all.Items[i].Spec.ScaleTargetRef) {
+			out = append(out, reconcile.Request{NamespacedName: types.NamespacedName{Namespace: namespace, Name: all.Items[i].Name}})
+		}
+	}
+	return out
 }
 
 func (r *Reconciler) profiles(ctx context.Context, namespace string, keys []string) []reconcile.Request {

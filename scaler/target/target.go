@@ -18,6 +18,7 @@ import (
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/labels"
@@ -89,11 +90,13 @@ var (
 // Kind tells the workloads whose pods can be cut from those that can only be scaled.
 type Kind string
 
-// The kinds whose pods can be cut are those of the group apps.
+// The kinds whose pods can be cut are those of the group apps, and Owned.
 const (
 	StatefulSet Kind = "StatefulSet"
 	Deployment  Kind = "Deployment"
 	ReplicaSet  Kind = "ReplicaSet"
+	// Owned is any other kind with /scale that has pods which lead to it by their owners. Which pods it deletes is its own business.
+	Owned Kind = "Owned"
 	// Other is any kind with /scale. Its pods are known by the selector alone, and cannot be cut.
 	Other Kind = "Other"
 )
@@ -102,17 +105,20 @@ const (
 type Target struct {
 	Kind Kind
 	GVK  schema.GroupVersionKind
-	// Object is the typed workload, or an unstructured one with its name only for Kind Other. It must not be changed.
+	// Object is the typed workload, or an unstructured one with its name and UID only for Kinds Owned and Other. It must not be changed.
 	Object client.Object
 	// Replicas is spec.replicas of /scale.
 	Replicas int32
 	Selector labels.Selector
-	// Pods are those that the selector matches and the workload owns, directly or through its ReplicaSets, in no order.
+	// Pods are those that the selector matches and the workload owns, directly or through others, in no order. For Kind Other the
+	// selector alone decides.
 	Pods []corev1.Pod
 	// Rollout says why the workload is in the midst of a change of its pods; empty if it is not.
 	Rollout string
 	// Ordered is true for a StatefulSet that handles its pods one after the other (OrderedReady).
 	Ordered bool
+	// Ordinals is true for Kind Owned if the pods are those of something called StatefulSet, which removes the highest ordinals.
+	Ordinals bool
 }
 
 // Name is the workload's name as messages print it: `StatefulSet shop/cart`.
@@ -171,26 +177,52 @@ func Older(a, b client.Object) bool {
 	return ta.Before(&tb)
 }
 
-// OwnerKeys returns the Keys of the controllers above the object, nearest first.
-func OwnerKeys(ctx context.Context, reader client.Reader, o client.Object) []string {
-	var keys []string
-	for range 3 { // Pod, ReplicaSet, Deployment or Rollout
+// between is how many owners may stand between a pod and its workload: a ReplicaSet and a Deployment, for example.
+const between = 2
+
+// OwnerKeys returns the Keys of the controllers above the object, nearest first. open says that there may be more above the last one,
+// whose kind is in no cache.
+func OwnerKeys(ctx context.Context, reader client.Reader, o client.Object) (keys []string, open bool) {
+	for range between + 1 {
 		owner := metav1.GetControllerOfNoCopy(o)
 		if owner == nil {
 			break
 		}
-		ref := autoscalingv2.CrossVersionObjectReference{APIVersion: owner.APIVersion, Kind: owner.Kind, Name: owner.Name}
-		keys = append(keys, Key(ref))
-		if Kind(owner.Kind) != ReplicaSet {
+		keys = append(keys, Key(reference(owner)))
+		next := cached(owner)
+		if next == nil {
+			return keys, mayBeOwned(owner)
+		}
+		if reader.Get(ctx, types.NamespacedName{Namespace: o.GetNamespace(), Name: owner.Name}, next) != nil {
 			break
 		}
-		rs := &appsv1.ReplicaSet{}
-		if reader.Get(ctx, types.NamespacedName{Namespace: o.GetNamespace(), Name: owner.Name}, rs) != nil {
-			break
-		}
-		o = rs
+		o = next
 	}
-	return keys
+	return keys, false
+}
+
+func reference(owner *metav1.OwnerReference) autoscalingv2.CrossVersionObjectReference {
+	return autoscalingv2.CrossVersionObjectReference{APIVersion: owner.APIVersion, Kind: owner.Kind, Name: owner.Name}
+}
+
+// cached returns an empty object of the owner's kind, nil if that is in no cache.
+func cached(owner *metav1.OwnerReference) client.Object {
+	if !Watched(reference(owner)) {
+		return nil
+	}
+	switch Kind(owner.Kind) {
+	case StatefulSet:
+		return &appsv1.StatefulSet{}
+	case Deployment:
+		return &appsv1.Deployment{}
+	}
+	return &appsv1.ReplicaSet{}
+}
+
+// mayBeOwned tells the kinds that others make workloads of from Jobs, DaemonSets and Nodes, of which a cluster has many.
+func mayBeOwned(owner *metav1.OwnerReference) bool {
+	gk := GroupKind(reference(owner))
+	return strings.Contains(gk.Group, ".") || gk == schema.GroupKind{Kind: "ReplicationController"}
 }
 
 // Get resolves ref. The error says which object could not be read.
@@ -293,7 +325,79 @@ func (r Resolver) getOther(ctx context.Context, key types.NamespacedName, ref au
 		return nil, fmt.Errorf("%w: %w", ErrListPods, err)
 	}
 	t.Pods = pods.Items
-	return t, nil
+	return t, r.own(ctx, t)
+}
+
+// own leaves the target those pods that lead to it by their owners, if there are any, and makes it Owned.
+func (r Resolver) own(ctx context.Context, t *Target) error {
+	var own []corev1.Pod
+	leads, near := map[types.UID]bool{}, map[types.UID]*metav1.OwnerReference{}
+	for _, pod := range t.Pods {
+		owner := metav1.GetControllerOf(&pod)
+		if owner == nil || t.Object.GetUID() == "" {
+			continue
+		}
+		is, known := leads[owner.UID]
+		if !known {
+			var err error
+			if is, err = r.leads(ctx, t, owner, between); err != nil {
+				return fmt.Errorf("%w: owner %s %s of pod %s: %w", ErrListPods, owner.Kind, owner.Name, pod.Name, err)
+			}
+			leads[owner.UID] = is
+		}
+		if !is {
+			continue
+		}
+		own = append(own, pod)
+		if pod.DeletionTimestamp == nil && pod.Status.Phase != corev1.PodSucceeded && pod.Status.Phase != corev1.PodFailed {
+			near[owner.UID] = owner
+		}
+	}
+	if len(own) == 0 {
+		return nil
+	}
+	t.Kind, t.Pods, t.Ordinals = Owned, own, len(near) > 0
+	var names []string
+	for _, owner := range near {
+		t.Ordinals = t.Ordinals && Kind(owner.Kind) == StatefulSet
+		names = append(names, owner.Kind+" "+owner.Name)
+	}
+	if len(near) > 1 { // each of them removes pods for itself
+		slices.Sort(names)
+		t.Ordinals, t.Rollout = false, fmt.Sprintf("%s has pods of %d owners (%s)", t.Name(), len(near), strings.Join(names, ", "))
+	}
+	return nil
+}
+
+// leads tells whether owner is the target, or is owned by it through so many others. What may not be read leads nowhere.
+func (r Resolver) leads(ctx context.Context, t *Target, owner *metav1.OwnerReference, others int) (bool, error) {
+	if owner.UID == t.Object.GetUID() {
+		return true, nil
+	}
+	o := cached(owner)
+	if o == nil {
+		unknown := &unstructured.Unstructured{} // the client reads these past the cache
+		unknown.SetGroupVersionKind(schema.FromAPIVersionAndKind(owner.APIVersion, owner.Kind))
+		o = unknown
+		if !mayBeOwned(owner) {
+			return false, nil
+		}
+	}
+	if others == 0 {
+		return false, nil
+	}
+	err := r.Client.Get(ctx, types.NamespacedName{Namespace: t.Object.GetNamespace(), Name: owner.Name}, o)
+	if apierrors.IsNotFound(err) || apierrors.IsForbidden(err) || apimeta.IsNoMatchError(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	above := metav1.GetControllerOf(o)
+	if above == nil || o.GetUID() != owner.UID {
+		return false, nil
+	}
+	return r.leads(ctx, t, above, others-1)
 }
 
 func (r Resolver) ownedPods(ctx context.Context, t *Target, selector *metav1.LabelSelector, owners ...client.Object) (err error) {

@@ -160,8 +160,9 @@ func TestKeysNameTheSameObjectWhateverTheVersion(t *testing.T) {
 	}
 	rs := replicaSet("cart-a", 1, d)
 	r := resolver(d, rs)
-	if diff := cmp.Diff([]string{"ReplicaSet.apps/cart-a", want}, OwnerKeys(context.Background(), r.Client, pod("cart-a-1", rs, "ReplicaSet"))); diff != "" {
-		t.Error(diff)
+	keys, open := OwnerKeys(context.Background(), r.Client, pod("cart-a-1", rs, "ReplicaSet"))
+	if diff := cmp.Diff([]string{"ReplicaSet.apps/cart-a", want}, keys); diff != "" || open {
+		t.Error(diff, open)
 	}
 }
 
