@@ -271,6 +271,7 @@ func TestADecisionAndItsHistory(t *testing.T) {
 	want := tide.Decision{TypeMeta: kind("Decision"), ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "cart", CreationTimestamp: metav1.NewTime(noon)},
 		ObjectKind: ihpa, Decision: record(2), Portraits: []tide.Portrait{{Name: "cart-reactive", Time: metav1.NewMicroTime(noon),
 			Metrics: []tide.PortraitMetric{{Metric: "rps", Value: "412", Age: &metav1.Duration{Duration: 4 * time.Second}}}}}}
+	want.Decision.Candidates[0].Source = "HorizontalPortrait cart-reactive"
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("decision (-want +got):\n%s", diff)
 	}
