@@ -159,14 +159,15 @@ func TestThresholdsOfFacts(t *testing.T) {
 		in   Inputs
 		want Levels
 	}{
-		"cpu":                      {facts["1: usage above the target scales up"].inputs(), Levels{Up: at(34), Down: at(20), Max: at(91)}},
-		"an average":               {facts["19a: the average of the pods' own metric"].inputs(), Levels{Up: at(16501), Down: at(10000), Max: at(45001)}},
-		"a value":                  {facts["22b: and scales down"].inputs(), Levels{Up: at(15768), Down: at(11467), Max: at(25802)}},
-		"a sum per pod":            {facts["23a: an external metric per pod"].inputs(), Levels{Up: at(7096), Down: at(4300), Max: at(19351)}},
-		"from zero":                {fromZero(0, 1000), Levels{Up: at(1), Max: at(9001)}},
-		"from zero, per pod":       {fact{metric: external(averageOf(1000)), values: []int64{0}}.inputs(), Levels{Up: at(1), Max: at(9001)}},
-		"no pod is ready":          {fact{metric: external(valueOf(1000)), spec: 1, pods: []int{pending}, values: []int64{1000}}.inputs(), Levels{Down: at(899)}},
-		"missing pods, as the HPA": {facts["12: missing pods count as 100 % on the way down"].inputs(), Levels{Up: at(222), Down: at(51), Max: at(452)}},
+		"cpu":                                  {facts["1: usage above the target scales up"].inputs(), Levels{Up: at(34), Down: at(20), Max: at(91)}},
+		"cpu that jumps past some percentages": {fact{metric: cpu(100), spec: 1, requests: []int64{7}, samples: []int64{1}}.inputs(), Levels{Up: at(108), Down: at(0), Max: at(901)}},
+		"an average":                           {facts["19a: the average of the pods' own metric"].inputs(), Levels{Up: at(16501), Down: at(10000), Max: at(45001)}},
+		"a value":                              {facts["22b: and scales down"].inputs(), Levels{Up: at(15768), Down: at(11467), Max: at(25802)}},
+		"a sum per pod":                        {facts["23a: an external metric per pod"].inputs(), Levels{Up: at(7096), Down: at(4300), Max: at(19351)}},
+		"from zero":                            {fromZero(0, 1000), Levels{Up: at(1), Max: at(9001)}},
+		"from zero, per pod":                   {fact{metric: external(averageOf(1000)), values: []int64{0}}.inputs(), Levels{Up: at(1), Max: at(9001)}},
+		"no pod is ready":                      {fact{metric: external(valueOf(1000)), spec: 1, pods: []int{pending}, values: []int64{1000}}.inputs(), Levels{Down: at(899)}},
+		"missing pods, as the HPA":             {facts["12: missing pods count as 100 % on the way down"].inputs(), Levels{Up: at(222), Down: at(51), Max: at(452)}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := Thresholds(test.in, 10)

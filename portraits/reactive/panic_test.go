@@ -36,6 +36,9 @@ func TestPanic(t *testing.T) {
 		"a fall in a panic lowers nothing until a window has passed without the sign": {
 			{0, 2, 2, 2, false, 0}, {60, 20, 2, 2, false, 60.001}, {66, 20, 2, 20, true, 0}, {67, 1, 20, 20, true, 127}, {127, 1, 20, 1, false, 0},
 		},
+		"a late look ends it as well": {
+			{0, 2, 2, 2, false, 0}, {60, 20, 2, 2, false, 60.001}, {66, 20, 2, 20, true, 0}, {67, 1, 20, 20, true, 127}, {140, 1, 20, 1, false, 0},
+		},
 		"a second burst in a panic lengthens it": {
 			{0, 2, 2, 2, false, 0}, {60, 20, 2, 2, false, 60.001}, {66, 20, 2, 20, true, 0}, {70, 20, 20, 20, true, 130},
 			{100, 60, 20, 20, true, 100.001}, {106, 60, 20, 60, true, 0}, {107, 60, 60, 60, true, 167}, {167, 60, 60, 60, false, 0},
@@ -64,6 +67,22 @@ func TestPanic(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestAProposalThatNeverRestsIsRememberedInPart(t *testing.T) {
+	var state PanicState
+	want, at := int32(0), now
+	for i := range int32(600) {
+		at = at.Add(100 * time.Millisecond)
+		state, want, _, _ = knative.Decide(state, 100+i%2*10, 100, at)
+		if len(state.Steps) > maxSteps {
+			t.Fatalf("%d steps", len(state.Steps))
+		}
+	}
+	// What is merged counts as the larger: the mean is 105 to those who remember all.
+	if want < 105 || want > 110 || state.Steps[len(state.Steps)-1].Replicas != 110 {
+		t.Errorf("%d wanted after %+v", want, state.Steps)
 	}
 }
 
