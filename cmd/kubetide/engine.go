@@ -172,7 +172,7 @@ func (w *writer) setup(mgr manager.Manager) error {
 	if err := horizontalportrait.Setup(mgr, horizontalportrait.Options{Demand: w.adapter, Concurrency: concurrency, Details: w.details}); err != nil {
 		return err
 	}
-	if err := ihpa.Setup(mgr, ihpa.Options{Concurrency: concurrency, Schedules: defaults, Decisions: w.decisions}); err != nil {
+	if err := ihpa.Setup(mgr, ihpa.Options{Concurrency: concurrency, Demand: w.adapter, Schedules: defaults, Decisions: w.decisions}); err != nil {
 		return err
 	}
 	if err := scheduled.Setup(mgr, scheduled.Options{Defaults: defaults, Tolerance: w.config.Adapter.HPATolerance}); err != nil {

@@ -31,6 +31,7 @@ import (
 	"github.com/kubetide/kubetide/scaler/merge"
 	"github.com/kubetide/kubetide/scaler/replicaprofile"
 	"github.com/kubetide/kubetide/scaler/target"
+	"github.com/kubetide/kubetide/scaler/wants"
 )
 
 // reasonProfileFailed is the reason of ScalingActive=False while the ReplicaProfile cannot be applied; its message is the
@@ -47,6 +48,8 @@ type Reconciler struct {
 	Clock    clock.PassiveClock
 	// Decisions keeps the records.
 	Decisions *decision.Log
+	// Metrics collects what stability checkers compare.
+	Metrics *wants.Wants[struct{}]
 	// Schedules are the defaults of ScalingSchedules.
 	Schedules window.Defaults
 }
@@ -148,6 +151,7 @@ func (r *Reconciler) remove(ctx context.Context, rp *kapacity.ReplicaProfile) er
 }
 
 func (r *Reconciler) forget(namespace, name string) {
+	r.Metrics.Drop(reconcile.Request{NamespacedName: client.ObjectKey{Namespace: namespace, Name: name}})
 	r.Decisions.Forget(logKey(namespace, name))
 	forgetMetrics(namespace, name)
 }
@@ -218,7 +222,7 @@ func (r *Reconciler) decide(ctx context.Context, rd *round) (time.Time, error) {
 
 	var profile *gray.Profile
 	if apart {
-		for _, kind := range []string{kapacity.ConditionGrayProgressing, kapacity.ConditionGrayStalled} {
+		for _, kind := range []string{kapacity.ConditionGrayProgressing, kapacity.ConditionGrayStalled, kapacity.ConditionStable} {
 			meta.RemoveStatusCondition(&o.Status.Conditions, kind)
 		}
 	} else {
@@ -226,6 +230,15 @@ func (r *Reconciler) decide(ctx context.Context, rd *round) (time.Time, error) {
 			in.Profile = &gray.Profile{Online: rd.rp.Spec.OnlineReplicas, Cutoff: rd.rp.Spec.CutoffReplicas, Standby: rd.rp.Spec.StandbyReplicas}
 			in.Frozen = frozen(rd.rp)
 		}
+		steady, err := r.steady(rd, in)
+		if err != nil {
+			return time.Time{}, err
+		}
+		if steady.Action != "" {
+			in.Unstable, in.Rollback = steady.By, steady.Action == kapacity.RollbackAction
+			steps = append(steps, steady.Step(current))
+		}
+		next = earliest(next, steady.Next)
 		d := gray.Decide(runOf(o.Status.Gray), in, now)
 		o.Status.Gray = grayStatus(d.Run, o.Status.Gray, now)
 		profile = d.Profile

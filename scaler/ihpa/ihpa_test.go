@@ -27,11 +27,13 @@ import (
 	"github.com/kubetide/kubetide/scaler/enginetest"
 	"github.com/kubetide/kubetide/scaler/replicaprofile"
 	"github.com/kubetide/kubetide/scaler/target"
+	"github.com/kubetide/kubetide/scaler/wants"
 )
 
 func controllers(w *enginetest.World) []reconcile.Reconciler {
 	return []reconcile.Reconciler{
 		&Reconciler{Client: w.Client, Clock: w.Clock, Recorder: w.Events.Recorder(kapacity.IHPAEventComponent), Decisions: decision.NewLog(0, 0),
+			Metrics:   wants.New[struct{}](&answers, w.Clock),
 			Schedules: window.Defaults{Window: 10 * time.Minute, Steps: 10, Zone: time.UTC}},
 		&replicaprofile.Reconciler{Client: w.Client, Clock: w.Clock, Recorder: w.Events.Recorder(kapacity.ReplicaProfileEventComponent), Live: w.Client},
 	}

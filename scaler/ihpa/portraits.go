@@ -3,8 +3,6 @@ package ihpa
 import (
 	"context"
 	"fmt"
-	"maps"
-	"strings"
 
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -16,10 +14,8 @@ import (
 
 	kapacity "github.com/kubetide/kubetide/api/kapacity/v1alpha1"
 	"github.com/kubetide/kubetide/scaler/target"
+	"github.com/kubetide/kubetide/scaler/wants"
 )
-
-// metricAnnotations begin the keys that say how a metric is collected. A HorizontalPortrait gets them from its IHPA.
-const metricAnnotations = "metric-config."
 
 // keptPortrait is the HorizontalPortrait of a Dynamic provider as it is kept, or why it is not.
 type keptPortrait struct {
@@ -68,7 +64,7 @@ func (r *Reconciler) keepPortrait(ctx context.Context, o *kapacity.IntelligentHo
 	err := r.Client.Get(ctx, client.ObjectKey{Namespace: o.Namespace, Name: name}, hp)
 	switch {
 	case apierrors.IsNotFound(err):
-		hp = &kapacity.HorizontalPortrait{ObjectMeta: metav1.ObjectMeta{Namespace: o.Namespace, Name: name, Annotations: settings(o.Annotations)}, Spec: spec}
+		hp = &kapacity.HorizontalPortrait{ObjectMeta: metav1.ObjectMeta{Namespace: o.Namespace, Name: name, Annotations: wants.Settings(o)}, Spec: spec}
 		if err = controllerutil.SetControllerReference(o, hp, r.Client.Scheme()); err == nil {
 			err = r.Client.Create(ctx, hp, client.FieldOwner(target.FieldManager))
 		}
@@ -88,8 +84,10 @@ func (r *Reconciler) keepPortrait(ctx context.Context, o *kapacity.IntelligentHo
 	before := hp.DeepCopy()
 	hp = hp.DeepCopy()
 	hp.Spec = spec
-	maps.DeleteFunc(hp.Annotations, func(key, _ string) bool { return strings.HasPrefix(key, metricAnnotations) })
-	for key, value := range settings(o.Annotations) {
+	for key := range wants.Settings(hp) {
+		delete(hp.Annotations, key)
+	}
+	for key, value := range wants.Settings(o) {
 		metav1.SetMetaDataAnnotation(&hp.ObjectMeta, key, value)
 	}
 	if err := controllerutil.SetControllerReference(o, hp, r.Client.Scheme()); err != nil {
@@ -102,12 +100,6 @@ func (r *Reconciler) keepPortrait(ctx context.Context, o *kapacity.IntelligentHo
 		return nil, fmt.Errorf("patch HorizontalPortrait %s/%s: %w", hp.Namespace, hp.Name, err)
 	}
 	return hp, nil
-}
-
-func settings(annotations map[string]string) map[string]string {
-	out := maps.Clone(annotations)
-	maps.DeleteFunc(out, func(key, _ string) bool { return !strings.HasPrefix(key, metricAnnotations) })
-	return out
 }
 
 // withTolerances hands the behavior's tolerances to the algorithm that applies them. Settings that are made here get the

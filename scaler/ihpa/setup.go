@@ -20,10 +20,12 @@ import (
 	kapacity "github.com/kubetide/kubetide/api/kapacity/v1alpha1"
 	zalando "github.com/kubetide/kubetide/api/zalando/v1"
 	"github.com/kubetide/kubetide/internal/decision"
+	"github.com/kubetide/kubetide/internal/sample"
 	"github.com/kubetide/kubetide/internal/window"
 	"github.com/kubetide/kubetide/portraits/schedule"
 	engineevent "github.com/kubetide/kubetide/scaler/event"
 	"github.com/kubetide/kubetide/scaler/target"
+	"github.com/kubetide/kubetide/scaler/wants"
 )
 
 // Field indexes of the controller.
@@ -42,6 +44,8 @@ type Options struct {
 	Clock clock.PassiveClock
 	// Concurrency is how many IHPAs are worked on at once; 0 means 16.
 	Concurrency int
+	// Demand has the metrics of stability checkers collected.
+	Demand sample.Demand
 	// Schedules are the defaults of ScalingSchedules.
 	Schedules window.Defaults
 	// Decisions keeps the records, for whoever serves them; nil makes one of default size.
@@ -113,7 +117,11 @@ func Setup(mgr ctrl.Manager, opts Options) error {
 	if opts.Decisions == nil {
 		opts.Decisions = decision.NewLog(0, 0)
 	}
-	r := &Reconciler{Client: c, Recorder: recorder, Clock: opts.Clock, Decisions: opts.Decisions, Schedules: opts.Schedules}
+	metrics := wants.New[struct{}](opts.Demand, opts.Clock)
+	if err := metrics.Run(mgr); err != nil {
+		return fmt.Errorf("end of the IHPA controller: %w", err)
+	}
+	r := &Reconciler{Client: c, Metrics: metrics, Recorder: recorder, Clock: opts.Clock, Decisions: opts.Decisions, Schedules: opts.Schedules}
 	byTarget := func(key func(client.Object) []string) handler.EventHandler {
 		return handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, o client.Object) []reconcile.Request {
 			var out []reconcile.Request
@@ -139,7 +147,7 @@ func Setup(mgr ctrl.Manager, opts Options) error {
 	return ctrl.NewControllerManagedBy(mgr).Named("ihpa").
 		For(&kapacity.IntelligentHorizontalPodAutoscaler{}, builder.WithPredicates(predicate.Or[client.Object](
 			predicate.GenerationChangedPredicate{}, predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
-				return leaving(e) || !maps.Equal(settings(e.ObjectOld.GetAnnotations()), settings(e.ObjectNew.GetAnnotations()))
+				return leaving(e) || !maps.Equal(wants.Settings(e.ObjectOld), wants.Settings(e.ObjectNew))
 			}}))).
 		Owns(&kapacity.ReplicaProfile{}, builder.WithPredicates(predicate.Funcs{UpdateFunc: profileChanged})).
 		// Rivals: whoever scales the same target, when they come, go or turn to another.
@@ -153,6 +161,7 @@ func Setup(mgr ctrl.Manager, opts Options) error {
 		Watches(&appsv1.Deployment{}, workload, coming).
 		Watches(&appsv1.StatefulSet{}, workload, coming).
 		Watches(&appsv1.ReplicaSet{}, workload, coming).
+		WatchesRawSource(metrics.Source()).
 		WithOptions(target.ControllerOptions(opts.Concurrency)).
 		Complete(r)
 }

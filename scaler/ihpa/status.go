@@ -162,6 +162,14 @@ func (r *Reconciler) warn(o *kapacity.IntelligentHorizontalPodAutoscaler, before
 				r.Recorder.Event(o, corev1.EventTypeNormal, heldEvent(c), c.Message)
 			}
 			continue
+		case kapacity.ConditionStable:
+			if c.Status == metav1.ConditionTrue {
+				continue
+			}
+			// Its message names when the breach was over, too, which is no new breach.
+			if old != nil && old.Status == c.Status && old.Reason == c.Reason {
+				continue
+			}
 		case kapacity.ConditionGrayStalled, kapacity.ConditionConflict:
 			if c.Status != metav1.ConditionTrue {
 				continue

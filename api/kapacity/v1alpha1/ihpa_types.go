@@ -513,8 +513,15 @@ type IntelligentHorizontalPodAutoscalerStatus struct {
 	// +optional
 	Behavior *BehaviorStatus `json:"behavior,omitempty"`
 
+	// The stability checkers that stopped or undid the gray run, and whose cool-down is not over. A Kubetide addition.
+	// +kubebuilder:validation:MaxItems=16
+	// +listType=map
+	// +listMapKey=checker
+	// +optional
+	Breaches []StabilityBreach `json:"breaches,omitempty"`
+
 	// The state of the autoscaler: ScalingActive, ScalingLimited, GrayProgressing, and Kubetide's additions
-	// PortraitsHealthy, GrayStalled and Conflict.
+	// PortraitsHealthy, GrayStalled, Conflict, Held and Stable.
 	// +kubebuilder:validation:MaxItems=32
 	// +listType=map
 	// +listMapKey=type
@@ -554,6 +561,24 @@ type IntelligentHorizontalPodAutoscalerStatus struct {
 	// The last decision that changed replicas, the profile or a condition, and how it came about. A Kubetide addition.
 	// +optional
 	LastDecision *DecisionRecord `json:"lastDecision,omitempty"`
+}
+
+// StabilityBreach is a stability checker that found the workload unstable.
+type StabilityBreach struct {
+	// The place of the checker in spec.stabilityCheckers, from 0.
+	// +kubebuilder:validation:Minimum=0
+	Checker int32 `json:"checker"`
+
+	// When the breach was first seen.
+	Since metav1.MicroTime `json:"since"`
+
+	// What was seen then.
+	// +optional
+	Message string `json:"message,omitempty"`
+
+	// Since when all is well again, and the cool-down runs. Absent: it is not well yet.
+	// +optional
+	Clear *metav1.MicroTime `json:"clear,omitempty"`
 }
 
 // BehaviorStatus is what stabilization windows and policies remember, so that they go on after a restart.
@@ -660,7 +685,7 @@ type GrayStatus struct {
 	// +optional
 	PendingSince *metav1.MicroTime `json:"pendingSince,omitempty"`
 
-	// Since when a pending step waits for a pause or a rolling update to end, which does not count as a stall. Absent: it does not.
+	// Since when a pending step waits for a pause, a rolling update or instability to end, which does not count as a stall. Absent: it does not.
 	// +optional
 	FrozenSince *metav1.MicroTime `json:"frozenSince,omitempty"`
 
@@ -685,7 +710,7 @@ type HeldBatch struct {
 	// +kubebuilder:validation:Minimum=0
 	Replicas int32 `json:"replicas"`
 
-	// When they were taken out of traffic.
+	// When they were taken out of traffic. Time in which the run was stopped does not count.
 	Since metav1.MicroTime `json:"since"`
 }
 

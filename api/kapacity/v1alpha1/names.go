@@ -140,6 +140,10 @@ const (
 	ReasonNoConflict        = "NoConflict"
 	ReasonAnotherAutoscaler = "AnotherAutoscaler"
 	ReasonReplicasWritten   = "ReplicasWrittenByOther"
+	// Stable. The first two are also reasons of Warning events.
+	ReasonGrayPaused     = "GrayPaused"
+	ReasonGrayRolledBack = "GrayRolledBack"
+	ReasonStable         = "Stable"
 	// Held. The first two are also reasons of Normal events.
 	ReasonHoldBegan = "HoldBegan"
 	ReasonHoldEnded = "HoldEnded"
