@@ -15,7 +15,7 @@ func TestListEqualsASet(t *testing.T) {
 		model := map[*entry]struct{}{}
 		size := rapid.SampledFrom([]int{0, 1, 40, pieceSize - 1, pieceSize, pieceSize + 20}).Draw(t, "size")
 		for range size {
-			e := &entry{position: -1}
+			e := &entry{rest: &rest{position: -1}}
 			l.add(e)
 			model[e] = struct{}{}
 		}
@@ -33,7 +33,7 @@ func TestListEqualsASet(t *testing.T) {
 		kept, before := check(), l.appendTo(nil)
 		for _, i := range rapid.SliceOfN(rapid.IntRange(max(0, size-30), size+10), 0, 60).Draw(t, "changes") {
 			if i >= size {
-				e := &entry{position: -1}
+				e := &entry{rest: &rest{position: -1}}
 				l.add(e)
 				model[e] = struct{}{}
 			} else if _, there := model[kept[i]]; l.remove(kept[i]) != there {
@@ -51,7 +51,7 @@ func TestListEqualsASet(t *testing.T) {
 		}
 		clear(model)
 		check()
-		l.add(&entry{position: -1})
+		l.add(&entry{rest: &rest{position: -1}})
 		if l.n != 1 || len(slices.Collect(l.all)) != 1 {
 			t.Fatal("an emptied list takes no entry")
 		}

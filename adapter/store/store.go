@@ -39,18 +39,22 @@ type Store struct {
 	pods    podIndex
 }
 
-// entry is what is known about one query. Among many series it is in main memory, where each further cache line costs as much as
-// the rest of the work. So what a request reads stands first, and the whole has 512 bytes, which the allocator aligns: a size
-// between would lay some entries across the lines.
+// entry is what is known about one query. Among many series it is in main memory, where each cache line and page costs as much
+// as the rest of a look-up's work. So a look-up goes from a slot to the entry and on to its state, and touches nothing else:
+// entry and state have 128 bytes each, two lines that the allocator aligns, and what only writers and slow paths need is apart.
 type entry struct {
 	// last is swapped by writers under mu and read without it.
 	last atomic.Pointer[state]
-	// address is that of the query's series, in memory if it is not longer; memory fills the entry up.
+	// address is that of the query's series, in memory if it is not longer.
 	address []byte
-	memory  [180]byte
-	labels  labels.Set
-	maxAge  time.Duration
-	query   sample.Query
+	memory  [88]byte
+	*rest
+}
+
+type rest struct {
+	labels labels.Set
+	maxAge time.Duration
+	query  sample.Query
 
 	wanted   bool // guarded by the lock of the query's shard
 	position int  // in its list, -1 if it is in none; guarded by the list's lock
@@ -59,8 +63,7 @@ type entry struct {
 	subscriptions []*subscription // replaced, never changed in place
 }
 
-// state is never changed after it was published. Its 128 bytes are two aligned cache lines, of which the first tells whether it
-// can be served.
+// state is never changed after it was published.
 type state struct {
 	// until is the last instant at which all points are fresh.
 	until  time.Duration // from the epoch
@@ -88,7 +91,7 @@ func New(clock clock.PassiveClock, limit time.Duration) *Store {
 var epoch = time.Now()
 
 // unasked marks an entry that takes no results.
-var unasked = (&entry{}).state(nil, time.Time{}, errors.New("nothing asks for this metric"))
+var unasked = (&entry{rest: &rest{}}).state(nil, time.Time{}, errors.New("nothing asks for this metric"))
 
 // Add makes the store accept results for the query. Served queries are found by the metrics APIs under their Series; of
 // two queries with one Series only one may be served at a time. Adding again changes served only.
@@ -299,7 +302,7 @@ func (s *Store) newEntry(q sample.Query) *entry {
 	for _, text := range []*string{&q.Namespace, &q.Metric, &q.Selector} {
 		*text = unique.Make(*text).Value()
 	}
-	e := &entry{query: q, labels: labelsOf(q.Selector), maxAge: q.MaxAge(s.limit), position: -1}
+	e := &entry{rest: &rest{query: q, labels: labelsOf(q.Selector), maxAge: q.MaxAge(s.limit), position: -1}}
 	e.address = appendSeries(e.memory[:0], q.Series())
 	e.last.Store(unasked)
 	return e

@@ -99,12 +99,12 @@ func wide(n int) (s *Store, namespaces []string, queries []sample.Query) {
 // The series are asked for in turn, so they are in main memory.
 func BenchmarkExternalExact(b *testing.B) {
 	for _, n := range []int{1_000, 10_000, 100_000} {
-		s, namespaces, queries := wide(n)
-		selectors := make([]labels.Selector, len(queries))
-		for i := range queries {
-			selectors[i], _ = labels.Parse(queries[i].Selector)
-		}
 		b.Run(fmt.Sprintf("series=%d", n), func(b *testing.B) {
+			s, namespaces, queries := wide(n)
+			selectors := make([]labels.Selector, len(queries))
+			for i := range queries {
+				selectors[i], _ = labels.Parse(queries[i].Selector)
+			}
 			b.ReportAllocs()
 			i := 0
 			defer cpu(b)()

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"unsafe"
 
 	"github.com/google/go-cmp/cmp"
 	clocktesting "k8s.io/utils/clock/testing"
@@ -36,7 +37,7 @@ func TestTableEqualsAMap(t *testing.T) {
 					shard.remove(hash, has(k))
 					delete(model, k)
 				} else {
-					e := &entry{position: k}
+					e := &entry{rest: &rest{position: k}}
 					shard.lockForOneMore()
 					if before := shard.put(hash, has(k), e); before != model[k] {
 						t.Fatalf("key %d: put returned %p, want %p", k, before, model[k])
@@ -77,7 +78,7 @@ func TestLookupsDoNotWaitForWriters(t *testing.T) {
 	put := func(k int) {
 		shard, hash := tab.shard(hash(k))
 		shard.lockForOneMore()
-		shard.put(hash, has(k), &entry{position: k})
+		shard.put(hash, has(k), &entry{rest: &rest{position: k}})
 		shard.mu.Unlock()
 	}
 	for k := range stay + come {
@@ -118,6 +119,13 @@ func TestLookupsDoNotWaitForWriters(t *testing.T) {
 			return
 		default:
 		}
+	}
+}
+
+// A look-up's cost hangs on it: BenchmarkExternalExact.
+func TestWhatALookUpTouchesIsAligned(t *testing.T) {
+	if e, s := unsafe.Sizeof(entry{}), unsafe.Sizeof(state{}); e != 128 || s != 128 {
+		t.Errorf("an entry has %d bytes, a state %d, want 128 each", e, s)
 	}
 }
 
