@@ -259,6 +259,8 @@ func (d *decider) change() {
 		}
 	}
 	slices.Reverse(d.plan.Online)
+	// Cutoff pods serve at once, hibernating ones have to be woken.
+	slices.SortStableFunc(d.plan.Online, func(a, b Pod) int { return rank(a.State == Standby) - rank(b.State == Standby) })
 }
 
 // scale decides whether /scale may follow now.

@@ -2,21 +2,29 @@ package target
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 )
 
 var app = map[string]string{"app": "cart"}
@@ -213,6 +221,147 @@ func TestTheLastWriterOfReplicasIsNamed(t *testing.T) {
 			seen := &Target{GVK: appsv1.SchemeGroupVersion.WithKind("Deployment"), Object: d}
 			if got := r.Writer(context.Background(), seen, r.Client); got != c.want {
 				t.Errorf("got %s, want %s", got, c.want)
+			}
+		})
+	}
+}
+
+// controlled puts o below the controller.
+func controlled(o, controller client.Object) client.Object {
+	gvk := controller.GetObjectKind().GroupVersionKind()
+	o.SetOwnerReferences([]metav1.OwnerReference{{APIVersion: gvk.GroupVersion().String(), Kind: gvk.Kind, Name: controller.GetName(), UID: controller.GetUID(), Controller: ptr.To(true)}})
+	return o
+}
+
+func other(apiVersion, kind, name string) *unstructured.Unstructured {
+	o := &unstructured.Unstructured{}
+	o.SetAPIVersion(apiVersion)
+	o.SetKind(kind)
+	o.SetNamespace("shop")
+	o.SetName(name)
+	o.SetUID(types.UID("uid-" + kind + "-" + name))
+	return o
+}
+
+func TestPodsLeadToAWorkloadOfAnyKind(t *testing.T) {
+	const rollouts = "argoproj.io/v1alpha1"
+	rollout := other(rollouts, "Rollout", "cart")
+	rs := func(name string, above client.Object) *appsv1.ReplicaSet {
+		o := controlled(replicaSet(name, 2, nil), above).(*appsv1.ReplicaSet)
+		o.SetGroupVersionKind(appsv1.SchemeGroupVersion.WithKind("ReplicaSet"))
+		return o
+	}
+	below := func(above client.Object, names ...string) (out []client.Object) {
+		for _, name := range names {
+			out = append(out, controlled(pod(name, nil, ""), above))
+		}
+		return out
+	}
+	green, blue := rs("cart-green", rollout), rs("cart-blue", rollout)
+	stranger, kruise := other("apps.kruise.io/v1alpha1", "CloneSet", "stranger"), other("apps.kruise.io/v1alpha1", "CloneSet", "cart-subset")
+	set := &appsv1.StatefulSet{ObjectMeta: meta("cart-sts", nil, "")}
+	set.SetGroupVersionKind(appsv1.SchemeGroupVersion.WithKind("StatefulSet"))
+	d := deployment()
+	d.Name, d.UID = "cart-dep", "uid-cart-dep"
+	d.SetGroupVersionKind(appsv1.SchemeGroupVersion.WithKind("Deployment"))
+	job := other("batch/v1", "Job", "cart-migration")
+	leaving := controlled(pod("leaving", nil, ""), blue)
+	leaving.SetDeletionTimestamp(&metav1.Time{Time: time.Unix(1000, 0)})
+	leaving.SetFinalizers([]string{"x/y"})
+	for name, c := range map[string]struct {
+		objects  []client.Object
+		unscaled bool // /scale has no UID
+		fail     error
+		kind     Kind
+		pods     []string
+		ordinals bool
+		rollout  string
+		err      string
+	}{
+		"no pods":                                {kind: Other},
+		"pods without an owner":                  {objects: []client.Object{pod("a", nil, ""), pod("b", nil, "")}, kind: Other, pods: []string{"a", "b"}},
+		"its own pods":                           {objects: below(rollout, "a", "b"), kind: Owned, pods: []string{"a", "b"}},
+		"its own pods among others":              {objects: append(below(rollout, "a"), append(below(stranger, "s"), pod("o", nil, ""))...), kind: Owned, pods: []string{"a"}},
+		"others' pods only":                      {objects: append(below(stranger, "s"), pod("o", nil, "")), kind: Other, pods: []string{"o", "s"}},
+		"through a ReplicaSet":                   {objects: append(below(green, "a", "b"), green), kind: Owned, pods: []string{"a", "b"}},
+		"through two ReplicaSets, in a rollout":  {objects: append(append(below(green, "a"), below(blue, "b")...), green, blue), kind: Owned, pods: []string{"a", "b"}, rollout: "Rollout shop/cart has pods of 2 owners (ReplicaSet cart-blue, ReplicaSet cart-green)"},
+		"a pod that leaves is no rollout":        {objects: append(below(green, "a"), leaving, green, blue), kind: Owned, pods: []string{"a", "leaving"}},
+		"through a Deployment and a ReplicaSet":  {objects: append(below(rs("cart-x", d), "a"), rs("cart-x", d), controlled(d.DeepCopy(), rollout)), kind: Owned, pods: []string{"a"}},
+		"through a kind that nobody knows":       {objects: append(below(kruise, "a"), controlled(kruise.DeepCopy(), rollout)), kind: Owned, pods: []string{"a"}},
+		"through one that may not be read":       {objects: append(below(kruise, "a"), controlled(kruise.DeepCopy(), rollout)), fail: apierrors.NewForbidden(schema.GroupResource{}, "cart-subset", nil), kind: Other, pods: []string{"a"}},
+		"through one that cannot be read now":    {objects: append(below(kruise, "a"), controlled(kruise.DeepCopy(), rollout)), fail: errors.New("timeout"), err: "owner CloneSet cart-subset of pod a: timeout"},
+		"through too many":                       {objects: append(below(rs("cart-x", d), "a"), rs("cart-x", d), controlled(d.DeepCopy(), kruise), controlled(kruise.DeepCopy(), rollout)), kind: Other, pods: []string{"a"}},
+		"an owner that was made anew":            {objects: append(below(green, "a"), func() client.Object { o := green.DeepCopy(); o.UID = "new"; return o }()), kind: Other, pods: []string{"a"}},
+		"a Job with the same labels is no step":  {objects: append(below(job, "j"), controlled(job.DeepCopy(), rollout)), kind: Other, pods: []string{"j"}},
+		"/scale does not say whose it is":        {objects: below(rollout, "a"), unscaled: true, kind: Other, pods: []string{"a"}},
+		"through a StatefulSet: ordinals count":  {objects: append(below(set, "cart-sts-0", "cart-sts-1"), controlled(set.DeepCopy(), rollout)), kind: Owned, pods: []string{"cart-sts-0", "cart-sts-1"}, ordinals: true},
+		"pods with numbers alone do not make it": {objects: below(rollout, "cart-0"), kind: Owned, pods: []string{"cart-0"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			mapper := apimeta.NewDefaultRESTMapper(nil)
+			for _, o := range []client.Object{rollout, kruise, job} {
+				mapper.Add(o.GetObjectKind().GroupVersionKind(), apimeta.RESTScopeNamespace)
+			}
+			scheme := runtime.NewScheme()
+			for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, appsv1.AddToScheme} {
+				if err := add(scheme); err != nil {
+					t.Fatal(err)
+				}
+			}
+			r := Resolver{Client: fake.NewClientBuilder().WithScheme(scheme).WithRESTMapper(mapper).WithObjects(c.objects...).WithInterceptorFuncs(interceptor.Funcs{
+				Get: func(ctx context.Context, cl client.WithWatch, key client.ObjectKey, o client.Object, opts ...client.GetOption) error {
+					if _, unknown := o.(*unstructured.Unstructured); unknown && c.fail != nil {
+						return c.fail
+					}
+					return cl.Get(ctx, key, o, opts...)
+				},
+				SubResourceGet: func(_ context.Context, _ client.Client, _ string, o, body client.Object, _ ...client.SubResourceGetOption) error {
+					*body.(*autoscalingv1.Scale) = autoscalingv1.Scale{ObjectMeta: metav1.ObjectMeta{Name: o.GetName(), UID: rollout.GetUID()},
+						Spec: autoscalingv1.ScaleSpec{Replicas: 2}, Status: autoscalingv1.ScaleStatus{Selector: "app=cart"}}
+					if c.unscaled {
+						body.SetUID("")
+					}
+					return nil
+				},
+			}).Build()}
+			got, err := r.Get(t.Context(), "shop", autoscalingv2.CrossVersionObjectReference{APIVersion: rollouts, Kind: "Rollout", Name: "cart"})
+			if c.err != "" {
+				if err == nil || !strings.HasSuffix(err.Error(), c.err) || !errors.Is(err, ErrListPods) {
+					t.Errorf("got %v, want %s", err, c.err)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(c.pods, podNames(got)); diff != "" || got.Kind != c.kind || got.Ordinals != c.ordinals || got.Rollout != c.rollout || got.Replicas != 2 {
+				t.Errorf("%s, ordinals %v, rollout %q, %d replicas, pods %s", got.Kind, got.Ordinals, got.Rollout, got.Replicas, diff)
+			}
+		})
+	}
+}
+
+// What is above a pod, as far as the cache knows; open where it does not.
+func TestWhatIsAboveAPod(t *testing.T) {
+	rollout := other("argoproj.io/v1alpha1", "Rollout", "cart")
+	rs := controlled(replicaSet("cart-a", 2, nil), rollout)
+	rs.GetObjectKind().SetGroupVersionKind(appsv1.SchemeGroupVersion.WithKind("ReplicaSet"))
+	for name, c := range map[string]struct {
+		above client.Object
+		want  []string
+		open  bool
+	}{
+		"a kind that is not in the cache":        {rollout, []string{"Rollout.argoproj.io/cart"}, true},
+		"such a kind above a ReplicaSet":         {rs, []string{"ReplicaSet.apps/cart-a", "Rollout.argoproj.io/cart"}, true},
+		"a ReplicaSet that is gone":              {other("apps/v1", "ReplicaSet", "gone"), []string{"ReplicaSet.apps/gone"}, false},
+		"a Job, which belongs to nothing scaled": {other("batch/v1", "Job", "j"), []string{"Job.batch/j"}, false},
+		"a DaemonSet":                            {other("apps/v1", "DaemonSet", "d"), []string{"DaemonSet.apps/d"}, false},
+		"a ReplicationController":                {other("v1", "ReplicationController", "rc"), []string{"ReplicationController/rc"}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			keys, open := OwnerKeys(t.Context(), resolver(rs).Client, controlled(pod("p", nil, ""), c.above))
+			if diff := cmp.Diff(c.want, keys); diff != "" || open != c.open {
+				t.Errorf("open %v, %s", open, diff)
 			}
 		})
 	}
