@@ -32,15 +32,15 @@ test: lab-build test-unit test-e2e ## Everything: unit, property, integration an
 .PHONY: test-unit
 test-unit: ## Unit, property and fuzz-seed tests, with the race detector
 	$(call compile,everything with the race detector,-race ./...)
-	go test -race $(UNIT)
+	go test -race -timeout 25m $(UNIT)
 
 .PHONY: test-e2e
 test-e2e: lab-build ## Tests on the lab, with the race detector
 	go test -race -count=1 -p 1 -parallel 12 -timeout 40m ./test/lab/... ./test/e2e/...
 
 .PHONY: build
-build: ## Build the kubetide binary into bin/
-	CGO_ENABLED=0 go build -o $(BIN)/kubetide ./cmd/kubetide
+build: ## Build kubetide and the plugin kubectl-tide into bin/
+	CGO_ENABLED=0 go build -o $(BIN)/ ./cmd/...
 
 NAME ?= default
 
