@@ -86,6 +86,7 @@ func TestTheChosenCandidateAndTheLastStepsStay(t *testing.T) {
 	for i := range 500 {
 		r.Candidates = append([]Candidate{{Provider: fmt.Sprint("p", i), Reason: strings.Repeat("x", 200)}}, r.Candidates...)
 		r.Steps = append([]Step{{Stage: fmt.Sprint("s", i), Reason: strings.Repeat("y", 200)}}, r.Steps...)
+		r.Counterfactuals = append(r.Counterfactuals, strings.Repeat("z", 200))
 	}
 	b := r.Bounded()
 	if last := b.Candidates[len(b.Candidates)-1]; !last.Chosen || last.Provider != "Static" {
@@ -93,6 +94,9 @@ func TestTheChosenCandidateAndTheLastStepsStay(t *testing.T) {
 	}
 	if last := b.Steps[len(b.Steps)-1]; last.Stage != "clamp" {
 		t.Errorf("the last step is lost: %+v", last)
+	}
+	if len(b.Counterfactuals) == 0 || b.Counterfactuals[0] != "scale-down blocked until 12:04:30" {
+		t.Errorf("the first counterfactual is lost: %q", b.Counterfactuals)
 	}
 	if !b.Truncated {
 		t.Error("not marked as truncated")
