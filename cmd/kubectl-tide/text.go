@@ -37,7 +37,7 @@ func (p plugin) printer() printer { return printer{p.out, p.clock.Now(), p.zone}
 func (p printer) explain(d *tide.Decision) error {
 	r := d.Decision
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s %s/%s\n\n", d.ObjectKind, d.Namespace, d.Name)
+	fmt.Fprintf(&b, "%s %s/%s\n\n", printable(d.ObjectKind), d.Namespace, d.Name)
 	head := [][]string{{"  Result", r.Result}, {"  Decided", note(p.at(&r.Time), r.Trigger)}}
 	if r.Next != nil {
 		head = append(head, []string{"  Next", note(p.at(r.Next), r.NextCause)})
@@ -87,9 +87,9 @@ func (p printer) explain(d *tide.Decision) error {
 		if portrait.Replicas != nil {
 			asked = count(portrait.Replicas)
 		}
-		fmt.Fprintf(&b, "\nMetrics of HorizontalPortrait %s, which asks for %s, %s\n", portrait.Name, asked, p.at(&portrait.Time))
+		fmt.Fprintf(&b, "\nMetrics of HorizontalPortrait %s, which asks for %s, %s\n", printable(portrait.Name), asked, p.at(&portrait.Time))
 		if portrait.Note != "" {
-			fmt.Fprintf(&b, "  %s\n", portrait.Note)
+			fmt.Fprintf(&b, "  %s\n", printable(portrait.Note))
 		}
 		rows := [][]string{{"  METRIC", "SOURCE", "VALUE", "TARGET", "AGE", "STATE", "REPLICAS", "REASON"}}
 		for _, m := range portrait.Metrics {
@@ -107,7 +107,7 @@ func (p printer) explain(d *tide.Decision) error {
 	if len(changes) > 0 {
 		fmt.Fprintf(&b, "\nWhat would change it\n")
 		for _, c := range changes {
-			fmt.Fprintf(&b, "  - %s\n", c)
+			fmt.Fprintf(&b, "  - %s\n", printable(c))
 		}
 	}
 	if r.Truncated {
@@ -207,11 +207,11 @@ func printable(text string) string {
 	}, text)
 }
 
-// trim takes spaces from the ends of lines, and what steers a terminal from the texts outside of tables.
+// trim takes spaces from the ends of lines.
 func trim(text string) string {
 	lines := strings.Split(text, "\n")
 	for i := range lines {
-		lines[i] = strings.TrimRight(printable(lines[i]), " ")
+		lines[i] = strings.TrimRight(lines[i], " ")
 	}
 	return strings.Join(lines, "\n")
 }

@@ -143,4 +143,7 @@ func TestTextsOfOthersDoNotSteerTheTerminal(t *testing.T) {
 	if i := strings.IndexAny(text.String(), "\x1b\t\u009b\u202e"); i >= 0 {
 		t.Errorf("%q", text.String()[i:])
 	}
+	if strings.Contains(text.String(), "\nd") {
+		t.Errorf("a text made a line of its own: %q", text.String())
+	}
 }
