@@ -9,9 +9,10 @@ import (
 	"io"
 	"slices"
 	"strings"
-	"sync"
 	"unicode/utf16"
 	"unicode/utf8"
+
+	"github.com/kubetide/kubetide/internal/spare"
 )
 
 // document is JSON with an index of its values: eight bytes for each, where encoding/json makes up to 400. It copies nothing of
@@ -19,8 +20,9 @@ import (
 type document struct {
 	text  []byte
 	nodes []node // the children of each array and object stand together; those of an object are sorted by their keys
-	// buffer is where a large index is.
-	buffer *[MaxValues]node
+	// buffer is where a larger index is, and pool whose it is.
+	buffer *[]node
+	pool   *spare.Buffers[node]
 }
 
 // node is one value. From its lowest bit: its kind; where the key stands, if it is an object's member; and then, of an array or an
@@ -114,25 +116,37 @@ func read(source []byte) (d *document, root node, err error) {
 		return nil, 0, fmt.Errorf("the document is not JSON: %w", flaw(source))
 	}
 	r := reader{document: document{text: source}, open: values}
-	if values > large {
-		r.buffer = indexes.Get().(*[MaxValues]node)
-		r.nodes = r.buffer[:values]
-	} else {
+	switch {
+	case values > medium:
+		r.pool = largeIndexes
+	case values > small:
+		r.pool = mediumIndexes
+	}
+	if r.pool == nil {
 		r.nodes = make([]node, values)
+	} else {
+		r.buffer = r.pool.Get()
+		r.nodes = (*r.buffer)[:values]
 	}
 	root = r.value()
 	return &r.document, root, nil
 }
 
-// A large index is used again: as garbage it would count as memory until it is collected.
-const large = 8 << 10 // values
+// Large indexes are used again: as garbage they would count as memory until they are collected.
+const (
+	small  = 4 << 10  // values
+	medium = 33 << 10 // more than 64 KiB hold
+)
 
-var indexes = sync.Pool{New: func() any { return new([MaxValues]node) }}
+var (
+	mediumIndexes = spare.New[node](medium, 2)
+	largeIndexes  = spare.New[node](MaxValues, 1)
+)
 
 // free ends the use of the document.
 func (d *document) free() {
-	if d.buffer != nil {
-		indexes.Put(d.buffer)
+	if d.pool != nil {
+		d.pool.Put(d.buffer)
 	}
 	*d = document{}
 }

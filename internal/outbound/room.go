@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/semaphore"
+
+	"github.com/kubetide/kubetide/internal/spare"
 )
 
 // Answers up to freeRoom need no room. Larger ones need as much as they announce, or as much as the larger ones of their class may
@@ -21,17 +23,12 @@ type class struct {
 	process, namespace int64 // bytes of all answers at once
 	// arrival is how long an answer may take to arrive that has room. Who sends it drop by drop keeps others waiting.
 	arrival time.Duration
-	buffers *sync.Pool // of most bytes and one
+	buffers *spare.Buffers[byte] // of most bytes and one
 }
 
 var classes = [...]class{
-	{most: 64 << 10, process: 512 << 10, namespace: 128 << 10, arrival: 5 * time.Second, buffers: buffersOf(64 << 10)},
-	{most: defaultMaxBody, process: defaultMaxBody, namespace: defaultMaxBody, arrival: 2 * time.Second, buffers: buffersOf(defaultMaxBody)},
-}
-
-// buffersOf keeps large buffers from becoming garbage, which counts as memory until it is collected.
-func buffersOf(most int) *sync.Pool {
-	return &sync.Pool{New: func() any { return new(make([]byte, 0, most+1)) }}
+	{most: 64 << 10, process: 256 << 10, namespace: 128 << 10, arrival: 3 * time.Second, buffers: spare.New[byte](64<<10+1, 4)},
+	{most: defaultMaxBody, process: defaultMaxBody, namespace: defaultMaxBody, arrival: 2 * time.Second, buffers: spare.New[byte](defaultMaxBody+1, 1)},
 }
 
 // worthABuffer says whether so many bytes may be put where there is room for more.
@@ -108,7 +105,7 @@ type room struct {
 
 	timer  *time.Timer // ends at the time for arrival; nil: holds nothing
 	buffer *[]byte     // where the answer is, if it is one of a class's
-	of     *sync.Pool
+	of     *spare.Buffers[byte]
 
 	mu    sync.Mutex // protects all below: libraries close while they read
 	free  func()     // nil: nothing is held
@@ -150,7 +147,7 @@ func (r *room) larger(body []byte, limit int64, keep bool) []byte {
 	if r.class > 0 && !keep {
 		c := classes[r.class-1]
 		if int64(cap(body)) <= c.most && (r.announced < 0 || c.worthABuffer(r.announced)) {
-			buffer := c.buffers.Get().(*[]byte)
+			buffer := c.buffers.Get()
 			body = append((*buffer)[:0], body...)
 			r.recycle()
 			r.buffer, r.of = buffer, c.buffers
