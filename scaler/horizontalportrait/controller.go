@@ -95,7 +95,7 @@ func (r *Reconciler) reconcile(ctx context.Context, req reconcile.Request, hp *k
 	}
 	switch algorithm {
 	case kapacity.KubeHPAAlgorithm:
-		return r.reactive(ctx, req, hp)
+		return r.reactive(ctx, hp)
 	case kapacity.ExternalJobAlgorithm:
 		return r.externalJob(ctx, hp)
 	}

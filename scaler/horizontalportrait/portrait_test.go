@@ -577,6 +577,9 @@ func TestAFirstAnswerThatIsOnlyAboutToComeIsNoFailure(t *testing.T) {
 	g.says("rps", 20_000, 21_000)
 	g.sync()
 	g.expect("the rest asks for more than there is", 5, generated)
+	if got := g.condition(); got != generated {
+		t.Errorf("what is still waited for is told: %q", got)
+	}
 	g.World.Clock.Step(time.Nanosecond)
 	g.says("rps", 1_000, 1_000)
 	g.sync()
@@ -898,6 +901,16 @@ func TestDetailsSayWhereTheCountTurns(t *testing.T) {
 	}}
 	if diff := cmp.Diff(want, p); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
+	}
+	g.Simulate(func() {
+		o := enginetest.StatefulSet(4, appsv1.ParallelPodManagement)
+		g.Must(g.World.Client.Get(g.Context(), enginetest.Request.NamespacedName, o))
+		o.Spec.Replicas = ptr.To[int32](6)
+		g.Must(g.World.Client.Update(g.Context(), o))
+	})
+	g.sync()
+	if p, _ := g.Details.Get(enginetest.Namespace, enginetest.Name); p.Details[1].ScaleUpAbove != "30" {
+		t.Errorf("with more replicas ordered the queue's count turns above %s", p.Details[1].ScaleUpAbove)
 	}
 }
 

@@ -18,7 +18,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	kapacity "github.com/kubetide/kubetide/api/kapacity/v1alpha1"
 	"github.com/kubetide/kubetide/internal/decision"
@@ -64,7 +63,7 @@ func (m *memory) notice(spec int32, now time.Time) {
 }
 
 // reactive makes a portrait by the algorithm KubeHPA.
-func (r *Reconciler) reactive(ctx context.Context, req reconcile.Request, hp *kapacity.HorizontalPortrait) (time.Time, error) {
+func (r *Reconciler) reactive(ctx context.Context, hp *kapacity.HorizontalPortrait) (time.Time, error) {
 	w, changed, err := r.Metrics.See(hp, hp.Spec.ScaleTargetRef, func() (out []autoscalingv2.MetricSpec) {
 		for _, m := range hp.Spec.Metrics {
 			out = append(out, m.MetricSpec)
@@ -359,7 +358,8 @@ func (l *look) average(v *verdict) {
 	if d := l.hp.Status.PortraitData; len(v.panic.Steps) == 0 && d != nil && d.Static != nil {
 		v.panic.Steps = []reactive.PanicStep{{At: l.now.Add(-p.StableWindow), Replicas: d.Static.Replicas}}
 	}
-	proposal, reason := v.replicas, ""
+	proposal := v.replicas
+	var reason string
 	v.panic, v.replicas, reason, v.next = p.Decide(v.panic, proposal, l.crowd.spec, l.now)
 	v.portrait.Note = strings.TrimPrefix(fmt.Sprintf("%s; %d now, %d by %s", v.portrait.Note, proposal, v.replicas, reason), "; ")
 	if earliest := l.now.Add(minPanicPeriod); !v.next.IsZero() && v.next.Before(earliest) {

@@ -132,7 +132,7 @@ func (w *Wants[M]) See(o client.Object, target autoscalingv2.CrossVersionObjectR
 		}
 		known, ok := before[a.Query]
 		if !ok {
-			known = wanted{since: w.clock.Now(), cancel: w.Subscribe(a.Query, func() { w.Notify(req) }), release: w.Demand.Want(a.Query)}
+			known = wanted{since: w.clock.Now(), cancel: w.Subscribe(a.Query, func() { w.Notify(req) }), release: w.Want(a.Query)}
 		}
 		delete(before, a.Query)
 		one.queries[a.Query] = known
