@@ -92,7 +92,7 @@ func TestAPlainReadIsAskedAboutWithItsSelector(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var asked []string
-			handler := http.Handler(http.NotFoundHandler())
+			handler := http.NotFoundHandler()
 			handler = genericapifilters.WithAuthorization(handler, access{authorizer.AuthorizerFunc(func(_ context.Context, a authorizer.Attributes) (authorizer.Decision, string, error) {
 				if s, _ := a.GetLabelSelector(); len(s) > 0 {
 					asked = append(asked, fmt.Sprintf("%s %s/%s %s in (%s)", a.GetVerb(), a.GetNamespace(), a.GetResource(), s[0].Key(), strings.Join(s[0].ValuesUnsorted(), ",")))

@@ -139,7 +139,7 @@ func newKubernetes(t testing.TB) *kubernetes {
 			answer(w, 422, &metav1.Status{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Status"}, Status: metav1.StatusFailure, Reason: metav1.StatusReasonInvalid, Code: 422})
 		case r.URL.Query().Get("watch") == "true":
 			w.Header().Set("Content-Type", asJSON)
-			w.WriteHeader(200)
+			w.WriteHeader(http.StatusOK)
 			_ = http.NewResponseController(w).Flush()
 			<-r.Context().Done()
 		default:
@@ -224,7 +224,7 @@ func guarded(t testing.TB, k *kubernetes) (*Server, string, *x509.CertPool) {
 		if err != nil {
 			return false, err
 		}
-		return response.StatusCode == 200, response.Body.Close()
+		return response.StatusCode == http.StatusOK, response.Body.Close()
 	}); err != nil {
 		t.Fatal(err)
 	}
@@ -290,7 +290,7 @@ func BenchmarkRead(b *testing.B) {
 						if err != nil {
 							b.Fatal(err)
 						}
-						if _, err := io.Copy(io.Discard, response.Body); err != nil || response.StatusCode != 200 {
+						if _, err := io.Copy(io.Discard, response.Body); err != nil || response.StatusCode != http.StatusOK {
 							b.Fatalf("status %d, %v", response.StatusCode, err)
 						}
 						_ = response.Body.Close()
