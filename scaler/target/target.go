@@ -58,14 +58,18 @@ func IndexControllerUID(o client.Object) []string {
 }
 
 // NewClient returns a client whose cached reads wait for its own writes, so that no decision is taken twice on an old
-// picture.
+// picture. It takes a typed Scale as /scale of an object of any kind.
 func NewClient(mgr manager.Manager) (client.Client, error) {
-	return client.New(mgr.GetConfig(), client.Options{
+	c, err := client.New(mgr.GetConfig(), client.Options{
 		HTTPClient: mgr.GetHTTPClient(),
 		Scheme:     mgr.GetScheme(),
 		Mapper:     mgr.GetRESTMapper(),
 		Cache:      &client.CacheOptions{Reader: mgr.GetCache(), EnableReadYourWritesConsistency: ptr.To(true)},
 	})
+	if err != nil {
+		return nil, err
+	}
+	return anyScale{c}, nil
 }
 
 // ControllerOptions are those of the engine's controllers; a concurrency of 0 means 16.

@@ -2,7 +2,9 @@ package target
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -364,5 +366,45 @@ func TestWhatIsAboveAPod(t *testing.T) {
 				t.Errorf("open %v, %s", open, diff)
 			}
 		})
+	}
+}
+
+// The real client takes an unstructured Scale for an unstructured object, and a typed one for a typed object.
+func TestAnyKindsScaleIsReadAndWritten(t *testing.T) {
+	stored := autoscalingv1.Scale{TypeMeta: metav1.TypeMeta{APIVersion: "autoscaling/v1", Kind: "Scale"}, ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "cart", UID: "u", ResourceVersion: "7"},
+		Spec: autoscalingv1.ScaleSpec{Replicas: 3}, Status: autoscalingv1.ScaleStatus{Replicas: 2, Selector: "app=cart"}}
+	same := func(o, body client.Object) error {
+		_, a := o.(*unstructured.Unstructured)
+		if u, b := body.(*unstructured.Unstructured); a != b || b && u.GroupVersionKind() != autoscalingv1.SchemeGroupVersion.WithKind("Scale") {
+			return fmt.Errorf("%T of %T", body, o)
+		}
+		return nil
+	}
+	strict := anyScale{fake.NewClientBuilder().WithInterceptorFuncs(interceptor.Funcs{
+		SubResourceGet: func(_ context.Context, _ client.Client, _ string, o, body client.Object, _ ...client.SubResourceGetOption) error {
+			text, err := json.Marshal(stored)
+			return errors.Join(same(o, body), err, json.Unmarshal(text, body))
+		},
+		SubResourceUpdate: func(_ context.Context, _ client.Client, _ string, o client.Object, opts ...client.SubResourceUpdateOption) error {
+			body := (&client.SubResourceUpdateOptions{}).ApplyOptions(opts).SubResourceBody
+			text, err := json.Marshal(body)
+			return errors.Join(same(o, body), err, json.Unmarshal(text, &stored))
+		},
+	}).Build()}
+	for i, o := range []client.Object{other("argoproj.io/v1alpha1", "Rollout", "cart"), deployment()} {
+		scale := &autoscalingv1.Scale{}
+		if err := strict.SubResource("scale").Get(t.Context(), o, scale); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(stored, *scale); diff != "" {
+			t.Error(diff)
+		}
+		scale.Spec.Replicas = int32(i + 8)
+		if err := strict.SubResource("scale").Update(t.Context(), o, client.WithSubResourceBody(scale), client.FieldOwner("x")); err != nil {
+			t.Fatal(err)
+		}
+		if stored.Spec.Replicas != int32(i+8) || stored.ResourceVersion != "7" {
+			t.Errorf("%+v", stored)
+		}
 	}
 }
