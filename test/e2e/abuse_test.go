@@ -495,8 +495,13 @@ stringData: {token: hush}
 		}
 	}
 	grown("growth that stays", before.live, after.live)
-	grown("growth of what is in use, at most", before.maxLive, max(during.maxLive, after.maxLive))
-	t.Logf("growth of what is held with garbage, at most: %+.1f MiB", (max(during.peak, after.peak)-before.peak)/(1<<20))
+	grown("growth of what is in use while all go on, at most", before.maxLive, after.maxLive)
+	for _, m := range []struct {
+		when string
+		memory
+	}{{"when the HPAs come", during}, {"while they go on", after}} {
+		t.Logf("growth %s, at most: %+.1f MiB in use, %+.1f MiB held with garbage", m.when, (m.maxLive-before.maxLive)/(1<<20), (m.peak-before.peak)/(1<<20))
+	}
 	for name, told := range kubetideEvents(t, ns) {
 		for _, e := range told {
 			if strings.Contains(e.Message, "hush") || len(e.Message) > 1024 {
