@@ -123,7 +123,7 @@ func fromStatus(o *kapacity.IntelligentHorizontalPodAutoscaler) *tide.Decision {
 	last := o.Status.LastDecision
 	d := &tide.Decision{TypeMeta: metav1.TypeMeta{APIVersion: tide.SchemeGroupVersion.String(), Kind: "Decision"}, ObjectKind: kapacity.IHPAKind}
 	d.Namespace, d.Name, d.CreationTimestamp = o.Namespace, o.Name, metav1.NewTime(last.Time.Time)
-	d.Decision = tide.Record{Time: last.Time, Trigger: last.Trigger, Result: last.Result, Next: last.Next, Truncated: last.Truncated}
+	d.Decision = tide.Record{Time: last.Time, Trigger: last.Trigger, Result: last.Result, Next: last.Next, NextCause: last.NextCause, Counterfactuals: last.Counterfactuals, Truncated: last.Truncated}
 	for _, c := range last.Candidates {
 		d.Decision.Candidates = append(d.Decision.Candidates, tide.Candidate{Provider: c.Provider, Priority: c.Priority, Replicas: c.Replicas,
 			Expires: c.Expires, Chosen: c.Chosen, Failed: c.Failed, Reason: c.Reason})

@@ -213,7 +213,9 @@ func (r *Reconciler) decide(ctx context.Context, rd *round) (time.Time, error) {
 	r.setHealth(o, m)
 	steps := []decision.Step{m.Step}
 	w := r.want(rd, m, b, current, apart)
-	steps, next := append(steps, w.steps...), earliest(earliest(m.Next, b.Next), w.next)
+	steps, ahead := append(steps, w.steps...), w.outlook
+	ahead.wake(m.Next, "a portrait changes with time")
+	ahead.wake(b.Next, "a window of scheduledBounds opens or closes")
 	in := gray.Inputs{Target: w.replicas,
 		Up: strategy(o.Spec.Behavior.ScaleUp), Down: strategy(o.Spec.Behavior.ScaleDown),
 		UpDisabled: o.Spec.Behavior.ScaleUp.Disabled, DownDisabled: o.Spec.Behavior.ScaleDown.Disabled,
@@ -238,13 +240,13 @@ func (r *Reconciler) decide(ctx context.Context, rd *round) (time.Time, error) {
 			in.Unstable, in.Rollback = steady.By, steady.Action == kapacity.RollbackAction
 			steps = append(steps, steady.Step(current))
 		}
-		next = earliest(next, steady.Next)
+		ahead.wake(steady.Next, "a stability checker has cooled down")
 		d := gray.Decide(runOf(o.Status.Gray), in, now)
 		o.Status.Gray = grayStatus(d.Run, o.Status.Gray, now)
 		profile = d.Profile
-		next = earliest(next, d.Next)
+		ahead.wake(d.Next, "the gray run goes on")
 		if rd.unseen {
-			next = earliest(next, now.Add(time.Second))
+			ahead.wake(now.Add(time.Second), "cut pods have traffic again")
 		}
 		steps = append(steps, d.Step)
 		r.setGray(o, d)
@@ -252,7 +254,7 @@ func (r *Reconciler) decide(ctx context.Context, rd *round) (time.Time, error) {
 
 	// ScalingActive waits for the write: were it set before, it would flap with each failed attempt.
 	result := describe(rd, profile, apart, standDown)
-	if err := r.keep(ctx, rd, result, m, steps, next); err != nil {
+	if err := r.keep(ctx, rd, result, m, steps, ahead); err != nil {
 		return time.Time{}, err
 	}
 	if profile != nil {
@@ -261,11 +263,11 @@ func (r *Reconciler) decide(ctx context.Context, rd *round) (time.Time, error) {
 		}
 	}
 	r.setActive(rd, w.replicas != nil, standDown)
-	if err := r.keep(ctx, rd, result, m, steps, next); err != nil {
+	if err := r.keep(ctx, rd, result, m, steps, ahead); err != nil {
 		return time.Time{}, err
 	}
 	measure(o)
-	return next, nil
+	return ahead.next, nil
 }
 
 // observe says what is there: the online count that is ordered now, and what gray wants to know.
@@ -418,7 +420,7 @@ func (r *Reconciler) fail(ctx context.Context, rd *round, reason, message string
 		return err
 	}
 	r.setCondition(rd.o, kapacity.ConditionScalingActive, false, reason, fmt.Sprintf(message, err))
-	if werr := r.keep(ctx, rd, fmt.Sprintf(message, err), merge.Outcome{}, nil, time.Time{}); werr != nil {
+	if werr := r.keep(ctx, rd, fmt.Sprintf(message, err), merge.Outcome{}, nil, outlook{}); werr != nil {
 		return werr
 	}
 	return err
@@ -452,17 +454,18 @@ func describe(rd *round, p *gray.Profile, apart, standDown bool) string {
 
 // keep writes the status if it has changed, and the record of the decision with it if replicas, the profile or a condition
 // changed.
-func (r *Reconciler) keep(ctx context.Context, rd *round, result string, m merge.Outcome, steps []decision.Step, next time.Time) error {
+func (r *Reconciler) keep(ctx context.Context, rd *round, result string, m merge.Outcome, steps []decision.Step, ahead outlook) error {
 	o := rd.o
 	if rd.trigger == "" {
 		rd.trigger = trigger(rd)
 	}
-	rec := recordOf(o, rd.now, rd.trigger, result, m.Candidates, steps, next)
+	rec := recordOf(o, rd.now, rd.trigger, result, m.Candidates, steps, ahead)
 	switch d := o.Status.LastDecision; {
 	case changed(rd):
 		o.Status.LastDecision = lastDecision(rec)
 	case d != nil && !equality.Semantic.DeepEqual(rd.before.Status, o.Status):
-		d.Next = lastDecision(rec).Next // where the status is written anyway, it says what it waits for
+		last := lastDecision(rec) // where the status is written anyway, it says what it waits for
+		d.Next, d.NextCause, d.Counterfactuals = last.Next, last.NextCause, last.Counterfactuals
 	}
 	if records := r.Decisions.Of(rec.Object); len(records) == 0 || differs(records[len(records)-1], rec.Bounded()) {
 		r.Decisions.Add(rec)

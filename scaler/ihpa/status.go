@@ -190,10 +190,11 @@ func heldEvent(c metav1.Condition) string {
 }
 
 // recordOf puts the decision together; result says what came out.
-func recordOf(o *kapacity.IntelligentHorizontalPodAutoscaler, now time.Time, trigger, result string, candidates []decision.Candidate, steps []decision.Step, next time.Time) decision.Record {
-	rec := decision.Record{Object: logKey(o.Namespace, o.Name), Time: now.UTC(), Trigger: trigger, Candidates: candidates, Steps: steps, Result: result}
-	if !next.IsZero() {
-		rec.Next = new(next.UTC())
+func recordOf(o *kapacity.IntelligentHorizontalPodAutoscaler, now time.Time, trigger, result string, candidates []decision.Candidate, steps []decision.Step, ahead outlook) decision.Record {
+	rec := decision.Record{Object: logKey(o.Namespace, o.Name), Time: now.UTC(), Trigger: trigger, Candidates: candidates, Steps: steps, Result: result,
+		NextCause: ahead.cause, Counterfactuals: ahead.counterfactuals}
+	if !ahead.next.IsZero() {
+		rec.Next = new(ahead.next.UTC())
 	}
 	return rec
 }
@@ -202,15 +203,23 @@ func logKey(namespace, name string) decision.Object {
 	return decision.Object{Kind: kapacity.IHPAKind, Namespace: namespace, Name: name}
 }
 
+// maxCounterfactuals is the API's bound.
+const maxCounterfactuals = 16
+
 // lastDecision is the record in the API's form.
 func lastDecision(rec decision.Record) *kapacity.DecisionRecord {
 	rec = rec.Bounded()
-	out := &kapacity.DecisionRecord{Time: metav1.NewMicroTime(rec.Time.Truncate(time.Microsecond)), Trigger: rec.Trigger, Result: rec.Result}
+	out := &kapacity.DecisionRecord{Time: metav1.NewMicroTime(rec.Time.Truncate(time.Microsecond)), Trigger: rec.Trigger, Result: rec.Result,
+		NextCause: rec.NextCause, Counterfactuals: rec.Counterfactuals[:min(len(rec.Counterfactuals), maxCounterfactuals)], Truncated: rec.Truncated}
 	if rec.Next != nil {
 		out.Next = new(metav1.NewMicroTime(rec.Next.Truncate(time.Microsecond)))
 	}
 	for _, c := range rec.Candidates {
-		out.Candidates = append(out.Candidates, kapacity.DecisionCandidate{Provider: c.Provider, Priority: c.Priority, Replicas: c.Replicas, Reason: c.Reason})
+		one := kapacity.DecisionCandidate{Provider: c.Provider, Priority: c.Priority, Replicas: c.Replicas, Chosen: c.Chosen, Failed: c.Failed, Reason: c.Reason}
+		if c.Expires != nil {
+			one.Expires = new(metav1.NewMicroTime(c.Expires.Truncate(time.Microsecond)))
+		}
+		out.Candidates = append(out.Candidates, one)
 	}
 	for _, s := range rec.Steps {
 		out.Steps = append(out.Steps, kapacity.DecisionStep{Stage: s.Stage, Replicas: s.Replicas, Reason: s.Reason})

@@ -1,6 +1,7 @@
 package ihpa
 
 import (
+	"fmt"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -17,8 +18,24 @@ type wanted struct {
 	// replicas is nil where nobody wants anything: then they stay as they are.
 	replicas *int32
 	steps    []decision.Step
-	next     time.Time
+	outlook
 }
+
+// outlook is when the decision is looked at again if nothing happens before, why then, and what would change it.
+type outlook struct {
+	next            time.Time
+	cause           string
+	counterfactuals []string
+}
+
+// wake has it looked at again at t, if nothing asks for that sooner; zero is never.
+func (l *outlook) wake(t time.Time, cause string) {
+	if !t.IsZero() && (l.next.IsZero() || t.Before(l.next)) {
+		l.next, l.cause = t, cause
+	}
+}
+
+func clockOf(t time.Time) string { return t.UTC().Format(time.TimeOnly) }
 
 // want takes what the portraits ask for through the behavior, the bounds and the hold, and notes it in status. online is the
 // count that is ordered now; apart says that nothing is carried out.
@@ -38,7 +55,15 @@ func (r *Reconciler) want(rd *round, m merge.Outcome, b bounds.Decision, online 
 	if m.Valid {
 		setValue(&o.Status, m)
 		d := behavior.Decide(state, in, now)
-		state, target, out.next = d.State, new(d.Replicas), d.Next
+		state, target = d.State, new(d.Replicas)
+		out.wake(d.Next, "a window or policy of the behavior lets the count go on")
+		switch {
+		case d.BlockedUntil.IsZero():
+		case m.Replicas < in.Current:
+			out.counterfactuals = append(out.counterfactuals, "scale-down blocked until "+clockOf(d.BlockedUntil))
+		default:
+			out.counterfactuals = append(out.counterfactuals, "scale-up blocked until "+clockOf(d.BlockedUntil))
+		}
 		out.steps = append(out.steps, d.Steps...)
 		note := b.Note(merge.Limit{Replicas: d.Replicas, Reason: d.Reason})
 		r.setCondition(o, kapacity.ConditionScalingLimited, d.Limited, d.Reason, d.Message+note)
@@ -51,7 +76,11 @@ func (r *Reconciler) want(rd *round, m merge.Outcome, b bounds.Decision, online 
 	r.setHeld(o, h)
 	if h.Replicas != nil {
 		limit, step := b.Clamp(*h.Replicas)
-		target, out.next = new(limit.Replicas), h.Until
+		if target != nil && *target != limit.Replicas {
+			out.counterfactuals = []string{fmt.Sprintf("%d replicas when the hold is lifted", *target)}
+		}
+		target, out.outlook.next = new(limit.Replicas), time.Time{}
+		out.wake(h.Until, "the hold lifts itself")
 		out.steps = append(out.steps, *h.step(), step)
 		r.setCondition(o, kapacity.ConditionScalingLimited, limit.Limited, limit.Reason, limit.Message)
 	}

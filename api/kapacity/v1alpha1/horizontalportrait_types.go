@@ -175,19 +175,19 @@ type KubeHPAPortraitAlgorithm struct {
 	// +kubebuilder:default="0.1"
 	// +optional
 	// +kubebuilder:validation:XValidation:rule=`type(self) == int ? self >= 0 : quantity(self).compareTo(quantity('0')) >= 0`,message="tolerance must be a number not below 0"
-	Tolerance resource.Quantity `json:"tolerance,omitzero"`
+	Tolerance resource.Quantity `json:"tolerance"`
 
 	// How long after its start a pod's cpu usage is not trusted while the pod is unready. The default is 5m.
 	// +kubebuilder:default="5m"
 	// +optional
 	// +kubebuilder:validation:XValidation:rule=`self.matches(r'^[-+]?((\d+(\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h))+$') && duration(self) >= duration('0s')`,message="cpuInitializationPeriod must be a duration such as 15s, not below 0"
-	CPUInitializationPeriod metav1.Duration `json:"cpuInitializationPeriod,omitzero"`
+	CPUInitializationPeriod metav1.Duration `json:"cpuInitializationPeriod"`
 
 	// How long after its start a change of a pod's readiness counts as its first. The default is 30s.
 	// +kubebuilder:default="30s"
 	// +optional
 	// +kubebuilder:validation:XValidation:rule=`self.matches(r'^[-+]?((\d+(\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h))+$') && duration(self) >= duration('0s')`,message="initialReadinessDelay must be a duration such as 15s, not below 0"
-	InitialReadinessDelay metav1.Duration `json:"initialReadinessDelay,omitzero"`
+	InitialReadinessDelay metav1.Duration `json:"initialReadinessDelay"`
 
 	// The tolerance for scaling up, where it is another than tolerance. A Kubetide addition.
 	// +optional

@@ -744,6 +744,16 @@ type DecisionRecord struct {
 	// +optional
 	Next *metav1.MicroTime `json:"next,omitempty"`
 
+	// What the next look waits for.
+	// +optional
+	NextCause string `json:"nextCause,omitempty"`
+
+	// What would change the result, a sentence each.
+	// +kubebuilder:validation:MaxItems=16
+	// +listType=atomic
+	// +optional
+	Counterfactuals []string `json:"counterfactuals,omitempty"`
+
 	// Whether texts were cut or entries left out to keep the record small.
 	// +optional
 	Truncated bool `json:"truncated,omitempty"`
