@@ -14,6 +14,7 @@ import (
 	clocktesting "k8s.io/utils/clock/testing"
 
 	kapacity "github.com/kubetide/kubetide/api/kapacity/v1alpha1"
+	"github.com/kubetide/kubetide/adapter/annotations"
 	"github.com/kubetide/kubetide/collectors/resource"
 	"github.com/kubetide/kubetide/internal/sample"
 )
@@ -120,5 +121,24 @@ func TestAnAnswerIsPushedToWhoWantsIt(t *testing.T) {
 	release()
 	if a.Answer(q).State != sample.Missing {
 		t.Error("it is still collected")
+	}
+}
+
+// B19: the selector counts beside the name, and an object of the core group is found as such.
+func TestB19AMetricIsItsNameAndItsSelector(t *testing.T) {
+	a := start(t, fake.NewClientset(), nil, nil)
+	web := autoscalingv2.CrossVersionObjectReference{APIVersion: "apps/v1", Kind: "Deployment", Name: "web"}
+	o := &metav1.ObjectMeta{Namespace: "shop", Name: "web"}
+	asked := a.Queries(o, web, []autoscalingv2.MetricSpec{
+		external("n", map[string]string{"type": "twelve", "queue": "a"}), external("n", map[string]string{"type": "twelve", "queue": "b"}),
+	})
+	for i, want := range []string{"queue=a,type=twelve", "queue=b,type=twelve"} {
+		if asked[i].Err != nil || asked[i].Query.Metric != "n" || asked[i].Query.Selector != want {
+			t.Errorf("query %d is %+v (%v), want the selector %s", i, asked[i].Query, asked[i].Err, want)
+		}
+	}
+	service := annotations.ObjectRef(autoscalingv2.CrossVersionObjectReference{APIVersion: "v1", Kind: "Service", Name: "web"})
+	if diff := cmp.Diff(sample.ObjectRef{Kind: "Service", Name: "web"}, service); diff != "" {
+		t.Error(diff)
 	}
 }
