@@ -145,6 +145,8 @@ func TestMistakesAreNamedInOneLine(t *testing.T) {
 		"an adapter that serves nothing":            {inputs{args: []string{"--enable-custom-metrics-api=false", "--enable-external-metrics-api=false"}}, `--modules: the adapter has nothing to serve`},
 		"several mistakes are all named":            {inputs{args: []string{"--log.level=x", "--admin.port=-1"}}, `; --admin.port`},
 		"a namespace that can't be one":             {inputs{args: []string{"--namespace=A_b"}}, `--namespace: "A_b"`},
+		"no namespace for jobs":                     {inputs{args: []string{"--algorithm-job-namespace=Jobs"}}, `--algorithm-job-namespace: "Jobs" is no name of a namespace`},
+		"no account for jobs":                       {inputs{args: []string{"--algorithm-job-default-service-account=a b"}}, `--algorithm-job-default-service-account: "a b" is no name of a ServiceAccount`},
 		"no concurrency":                            {inputs{args: []string{"--reconcile-concurrency=0"}}, `--reconcile-concurrency: must be at least 1`},
 		"a rate of 0 that client-go takes for 5":    {inputs{args: []string{"--kube-client-qps=0"}}, `--kube-client-qps: must be above 0`},
 		"a list item that is no plain value":        {inputs{file: "modules: [[engine]]"}, `must be a list of plain values`},

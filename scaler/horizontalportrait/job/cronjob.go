@@ -72,13 +72,12 @@ func (o Options) cronJob(hp *kapacity.HorizontalPortrait) (*batchv1.CronJob, err
 		if container.Image == "" {
 			return nil, fmt.Errorf("the container %q of the CronJob's template has no image, and there is no default: set --algorithm-job-default-image", algorithmContainer)
 		}
-		server, ours := o.MetricsServerAddr, []corev1.EnvVar{}
 		own := slices.DeleteFunc(container.Env, func(e corev1.EnvVar) bool { return e.Name == envNamespace || e.Name == envName })
-		if server != "" && !slices.ContainsFunc(own, func(e corev1.EnvVar) bool { return e.Name == envServer }) {
-			ours = append(ours, corev1.EnvVar{Name: envServer, Value: server})
+		env := []corev1.EnvVar{{Name: envNamespace, Value: hp.Namespace}, {Name: envName, Value: hp.Name}}
+		if o.MetricsServerAddr != "" && !slices.ContainsFunc(own, func(e corev1.EnvVar) bool { return e.Name == envServer }) {
+			env = append(env, corev1.EnvVar{Name: envServer, Value: o.MetricsServerAddr})
 		}
-		ours = append(ours, corev1.EnvVar{Name: envNamespace, Value: hp.Namespace}, corev1.EnvVar{Name: envName, Value: hp.Name})
-		container.Env = append(ours, own...) // first, so that the template's can refer to them
+		container.Env = slices.Concat(env, own) // the template's can refer to ours
 	}
 	spec, err := json.Marshal(c.Spec)
 	if err != nil {

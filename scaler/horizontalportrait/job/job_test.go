@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	goruntime "runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -189,7 +190,7 @@ func TestRow12ACronJobIsMadeAndRemoved(t *testing.T) {
 	if job == nil {
 		t.Fatal(c.writes)
 	}
-	env := []corev1.EnvVar{{Name: "METRICS_SERVER_ADDR", Value: "metrics:9090"}, {Name: "HP_NAMESPACE", Value: "test"}, {Name: "HP_NAME", Value: "test-predictive"}}
+	env := []corev1.EnvVar{{Name: "HP_NAMESPACE", Value: "test"}, {Name: "HP_NAME", Value: "test-predictive"}, {Name: "METRICS_SERVER_ADDR", Value: "metrics:9090"}}
 	if diff := cmp.Diff(env, algorithm(job).Env); diff != "" {
 		t.Error(diff)
 	}
@@ -475,7 +476,7 @@ func TestAResultThatIsNotThereIsToldOnceAndReadWhenItComes(t *testing.T) {
 
 	left := result(`{"1695290760.0":3}`)
 	left.Namespace, left.Name = "shop", "cart-result"
-	if err := c.WithWatch.Create(t.Context(), left); err != nil {
+	if err := c.Create(t.Context(), left); err != nil {
 		t.Fatal(err)
 	}
 	c.writes = nil
@@ -508,7 +509,7 @@ func TestAResultThatIsNotThereIsToldOnceAndReadWhenItComes(t *testing.T) {
 	if err := c.Update(t.Context(), hp); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.WithWatch.Delete(t.Context(), hp); err != nil {
+	if err := c.Delete(t.Context(), hp); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := c.controller(c.jobs(), events).Reconcile(t.Context(), request); err != nil {
@@ -558,7 +559,7 @@ func TestResultsAndJobsWakeTheirPortraits(t *testing.T) {
 	}
 	meta := metadatafake.NewSimpleMetadataClient(scheme)
 	var mu sync.Mutex
-	forbidden, watching := false, map[string]int{}
+	forbidden, watching, results := false, map[string]int{}, []*watch.RaceFreeFakeWatcher{}
 	meta.PrependReactor("list", "configmaps", func(a clienttesting.Action) (bool, runtime.Object, error) {
 		mu.Lock()
 		defer mu.Unlock()
@@ -572,7 +573,11 @@ func TestResultsAndJobsWakeTheirPortraits(t *testing.T) {
 		defer mu.Unlock()
 		o := a.(clienttesting.WatchActionImpl)
 		watching[o.Resource.Resource+" "+o.Namespace+" "+o.WatchRestrictions.Fields.String()+o.WatchRestrictions.Labels.String()]++
-		return false, nil, nil
+		w, err := meta.Tracker().Watch(o.Resource, o.Namespace)
+		if o.Resource.Resource == "configmaps" {
+			results = append(results, w.(*watch.RaceFreeFakeWatcher))
+		}
+		return true, w, err
 	})
 	until := func(what string, condition func() bool) {
 		t.Helper()
@@ -645,7 +650,7 @@ func TestResultsAndJobsWakeTheirPortraits(t *testing.T) {
 	other := portrait("shop", "other")
 	left = left.DeepCopy()
 	left.Name, left.ResourceVersion = "other-result", ""
-	if err := c.WithWatch.Create(t.Context(), left); err != nil {
+	if err := c.Create(t.Context(), left); err != nil {
 		t.Fatal(err)
 	}
 	if _, _, _, err := jobs.Reconcile(t.Context(), other); err != nil {
@@ -671,7 +676,10 @@ func TestResultsAndJobsWakeTheirPortraits(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	until("the end of both watches", func() bool {
+		return len(results) == 2 && !slices.ContainsFunc(results, func(w *watch.RaceFreeFakeWatcher) bool { return !w.IsStopped() })
+	})
 	if len(jobs.watches.results) != 0 {
-		t.Errorf("still watched: %v", jobs.watches.results)
+		t.Errorf("still remembered: %v", jobs.watches.results)
 	}
 }
