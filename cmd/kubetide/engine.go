@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -123,7 +124,10 @@ func (w *writer) manager() (manager.Manager, error) {
 		Logger: w.log,
 		Cache: cache.Options{
 			DefaultTransform: cache.TransformStripManagedFields(),
-			ByObject:         map[client.Object]cache.ByObject{&corev1.Pod{}: {Transform: slimPod}},
+			ByObject: map[client.Object]cache.ByObject{
+				&corev1.Pod{}:                            {Transform: slimPod},
+				&autoscalingv2.HorizontalPodAutoscaler{}: {Transform: slimHPA},
+			},
 		},
 		Metrics:                             metricsserver.Options{BindAddress: "0"},
 		HealthProbeBindAddress:              "0",
@@ -200,6 +204,14 @@ func slimPod(obj any) (any, error) {
 	}
 	if o, err := apimeta.Accessor(obj); err == nil {
 		o.SetManagedFields(nil)
+	}
+	return obj, nil
+}
+
+// slimHPA drops what may be large and is the adapter's to read.
+func slimHPA(obj any) (any, error) {
+	if hpa, ok := obj.(*autoscalingv2.HorizontalPodAutoscaler); ok {
+		hpa.ManagedFields, hpa.Annotations = nil, nil
 	}
 	return obj, nil
 }
