@@ -34,6 +34,7 @@ import (
 	"github.com/kubetide/kubetide/internal/window"
 	"github.com/kubetide/kubetide/scaler/gate"
 	"github.com/kubetide/kubetide/scaler/horizontalportrait"
+	"github.com/kubetide/kubetide/scaler/horizontalportrait/job"
 	"github.com/kubetide/kubetide/scaler/ihpa"
 	"github.com/kubetide/kubetide/scaler/replicaprofile"
 	"github.com/kubetide/kubetide/scaler/scheduled"
@@ -173,7 +174,13 @@ func (w *writer) setup(mgr manager.Manager) error {
 	if err := replicaprofile.Setup(mgr, replicaprofile.Options{Concurrency: concurrency}); err != nil {
 		return err
 	}
-	if err := horizontalportrait.Setup(mgr, horizontalportrait.Options{Demand: w.adapter, Concurrency: concurrency, Details: w.details}); err != nil {
+	portraits := horizontalportrait.Options{Demand: w.adapter, Concurrency: concurrency, Details: w.details}
+	engine := w.config.Engine
+	if err := job.Setup(mgr, job.Options{Namespace: engine.AlgorithmJobNamespace, ServiceAccount: engine.AlgorithmJobDefaultServiceAccount,
+		Image: engine.AlgorithmJobDefaultImage, MetricsServerAddr: engine.AlgorithmJobDefaultMetricsServerAddr}, &portraits); err != nil {
+		return err
+	}
+	if err := horizontalportrait.Setup(mgr, portraits); err != nil {
 		return err
 	}
 	if err := ihpa.Setup(mgr, ihpa.Options{Concurrency: concurrency, Demand: w.adapter, Schedules: defaults, Decisions: w.decisions}); err != nil {

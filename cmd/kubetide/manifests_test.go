@@ -13,6 +13,7 @@ import (
 
 	kapacity "github.com/kubetide/kubetide/api/kapacity/v1alpha1"
 	"github.com/kubetide/kubetide/internal/config"
+	"github.com/kubetide/kubetide/scaler/horizontalportrait/job"
 )
 
 const base = "../../deploy/kustomize/base"
@@ -124,14 +125,18 @@ func TestNoRightIsAWildcard(t *testing.T) {
 // tenantSecrets is the role that the people of a namespace bind to let their HPAs name Secrets.
 const tenantSecrets = "kubetide-secrets"
 
-func TestTheRoleForTenantsSecretsIsNotBound(t *testing.T) {
+func TestTheRolesThatPeopleBindThemselvesAreNotBound(t *testing.T) {
 	role := find(t, "ClusterRole", tenantSecrets)
 	if len(role.Rules) != 1 || !slices.Equal(role.Rules[0].Verbs, []string{"get"}) || !slices.Equal(role.Rules[0].Resources, []string{"secrets"}) {
 		t.Errorf("it may %v", role.Rules)
 	}
+	unbound := []string{tenantSecrets, job.JobsRole, job.ResultsRole}
+	for _, name := range unbound {
+		find(t, "ClusterRole", name)
+	}
 	for _, o := range manifests(t) {
-		if o.RoleRef.Name == tenantSecrets {
-			t.Errorf("%s %s binds it", o.Kind, o.Metadata.Name)
+		if slices.Contains(unbound, o.RoleRef.Name) {
+			t.Errorf("%s %s binds %s", o.Kind, o.Metadata.Name, o.RoleRef.Name)
 		}
 	}
 }

@@ -20,8 +20,7 @@ func TestBuffersAreUsedAgainUntilGarbageIsCollected(t *testing.T) {
 		t.Errorf("got %p, want one that nobody had", other)
 	}
 	b.Put(first)
-	runtime.KeepAlive(first)
-	first = nil
+	runtime.KeepAlive(first) // nobody has it from here on
 	runtime.GC()
 	if kept := <-b.idle; kept.Value() != nil {
 		t.Error("an idle buffer outlives a collection")

@@ -79,7 +79,7 @@ func (r *Reconciler) want(rd *round, m merge.Outcome, b bounds.Decision, online 
 		if target != nil && *target != limit.Replicas {
 			out.counterfactuals = []string{fmt.Sprintf("%d replicas when the hold is lifted", *target)}
 		}
-		target, out.outlook.next = new(limit.Replicas), time.Time{}
+		target, out.next = new(limit.Replicas), time.Time{}
 		out.wake(h.Until, "the hold lifts itself")
 		out.steps = append(out.steps, *h.step(), step)
 		r.setCondition(o, kapacity.ConditionScalingLimited, limit.Limited, limit.Reason, limit.Message)

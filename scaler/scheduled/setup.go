@@ -21,6 +21,7 @@ import (
 	zalando "github.com/kubetide/kubetide/api/zalando/v1"
 	"github.com/kubetide/kubetide/internal/window"
 	"github.com/kubetide/kubetide/scaler/event"
+	"github.com/kubetide/kubetide/scaler/target"
 )
 
 // Options configure the controllers.
@@ -75,9 +76,13 @@ func setupAdjuster(mgr ctrl.Manager, events record.EventRecorder, opts Options) 
 	if err := mgr.GetFieldIndexer().IndexField(context.Background(), &autoscalingv2.HorizontalPodAutoscaler{}, followed, indexFollowed); err != nil {
 		return fmt.Errorf("index of HPAs by schedule: %w", err)
 	}
-	a := &adjuster{client: mgr.GetClient(), events: events, Options: opts}
+	c, err := target.NewClient(mgr)
+	if err != nil {
+		return fmt.Errorf("client of the schedules' adjuster: %w", err)
+	}
+	a := &adjuster{client: c, events: events, Options: opts}
 	changed := builder.WithPredicates(predicate.GenerationChangedPredicate{})
-	err := ctrl.NewControllerManagedBy(mgr).Named("scheduled-scaling-adjuster").
+	err = ctrl.NewControllerManagedBy(mgr).Named("scheduled-scaling-adjuster").
 		For(&autoscalingv2.HorizontalPodAutoscaler{}, builder.WithPredicates(predicate.NewPredicateFuncs(func(o client.Object) bool {
 			return len(indexFollowed(o)) > 0
 		}))).

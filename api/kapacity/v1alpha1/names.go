@@ -99,7 +99,7 @@ const (
 	MessageFailedDeleteReplicaProfile        = "failed to delete ReplicaProfile: %v"
 )
 
-// Defaults of the algorithm KubeHPA, as the API fills them in.
+// DefaultTolerance is the algorithm KubeHPA's, as the API fills it in.
 const DefaultTolerance = "0.1"
 
 // Defaults of the algorithm KubeHPA, as the API fills them in.
