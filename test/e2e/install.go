@@ -62,7 +62,29 @@ func Install(ctx context.Context, cluster *lab.Lab, o InstallOptions) error {
 			return fmt.Errorf("kubectl %s: %w\n%s\n%s\n%s", strings.Join(args, " "), err, out, state, logs)
 		}
 	}
-	return webhookAnswers(ctx, cluster)
+	for _, answers := range []func(context.Context, *lab.Lab) error{webhookAnswers, groupsAnswer} {
+		if err := soon(ctx, func() error { return answers(ctx, cluster) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// soon asks until there is no error, for a minute.
+func soon(ctx context.Context, ask func() error) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	for {
+		err := ask()
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return errors.Join(ctx.Err(), err)
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
 }
 
 // overlay returns the folder to apply: base itself, or one that adds the settings to it.
@@ -102,23 +124,25 @@ patches:
 	return dir, os.WriteFile(filepath.Join(dir, "kustomization.yaml"), []byte(kustomization), 0o644)
 }
 
-// webhookAnswers waits until a pod that opts in gets its gate. The API server takes a moment to see a CA bundle.
+// webhookAnswers says whether a pod that opts in gets its gate. The API server takes a moment to see a CA bundle.
 func webhookAnswers(ctx context.Context, cluster *lab.Lab) error {
 	const pod = `{"apiVersion":"v1","kind":"Pod","metadata":{"name":"probe","namespace":"default",
 		"labels":{"kapacitystack.io/inject-pod-readiness-gate":"true"}},"spec":{"containers":[{"name":"a","image":"a"}]}}`
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
-	defer cancel()
-	for {
-		out, err := cluster.KubectlInput(ctx, pod, "create", "--dry-run=server", "-o", "jsonpath={.spec.readinessGates[*].conditionType}", "-f", "-")
-		if err == nil && strings.Contains(out, "kapacitystack.io/online") {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("the webhook adds no gate: %q, %w", out, errors.Join(ctx.Err(), err))
-		case <-time.After(200 * time.Millisecond):
+	out, err := cluster.KubectlInput(ctx, pod, "create", "--dry-run=server", "-o", "jsonpath={.spec.readinessGates[*].conditionType}", "-f", "-")
+	if err != nil || !strings.Contains(out, "kapacitystack.io/online") {
+		return errors.Join(fmt.Errorf("the webhook adds no gate: %q", out), err)
+	}
+	return nil
+}
+
+// groupsAnswer says whether the API server passes questions on. It does so a moment after it has written that a group is available.
+func groupsAnswer(ctx context.Context, cluster *lab.Lab) error {
+	for _, group := range []string{"custom.metrics.k8s.io/v1beta1", "custom.metrics.k8s.io/v1beta2", "external.metrics.k8s.io/v1beta1", "tide.kubetide.io/v1alpha1"} {
+		if out, err := cluster.Kubectl(ctx, "get", "--raw", "/apis/"+group); err != nil {
+			return fmt.Errorf("%s does not answer: %w\n%s", group, err, out)
 		}
 	}
+	return nil
 }
 
 // Complaints returns what went wrong in the server until now without a test having looked there: data races and panics in the
