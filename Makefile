@@ -65,7 +65,7 @@ bench: ## Benchmarks: the store at 100,000 series, the collection of 10,000 quer
 	go test -run '^$$' -bench . -benchmem ./adapter/... ./internal/... ./collectors/...
 
 .PHONY: performance
-performance: lab-build ## 10,000 HPAs, changes and reads on the lab; the figures go to docs/performance.md (about 6 minutes)
+performance: lab-build ## 10,000 HPAs, changes and reads on the lab; the figures go to docs/performance.md (about 10 minutes)
 	$(call compile,the load,-o $(BIN)/performance ./test/bench)
 	$(BIN)/performance -write docs/performance.md
 

@@ -259,8 +259,13 @@ func number(result model.Value) (value float64, when model.Time, warning, err er
 		}
 		first := v[0]
 		if len(v) > 1 {
-			first = slices.MinFunc(v, func(a, b *model.Sample) int { return strings.Compare(a.Metric.String(), b.Metric.String()) })
-			warning = &collectors.Warning{Err: &severalError{count: len(v), first: short(first.Metric.String())}}
+			name := first.Metric.String()
+			for _, s := range v[1:] {
+				if other := s.Metric.String(); other < name {
+					first, name = s, other
+				}
+			}
+			warning = &collectors.Warning{Err: &severalError{count: len(v), first: short(name)}}
 		}
 		switch {
 		case first.Histogram != nil:
