@@ -64,7 +64,6 @@ func (s *shared) answering(t *testing.T) int {
 
 // The same trace for a stock HPA and for an IHPA with the same behavior: the same replicas after each step, ours not later.
 func TestAReactivePortraitDoesAsTheStockHPA(t *testing.T) {
-	t.Parallel()
 	ns := newNamespace(t)
 	const behavior = `{scaleDown: {stabilizationWindowSeconds: 0}}`
 	apps := []string{"stock", "ours"}

@@ -22,7 +22,6 @@ func failing(t *testing.T, source *switched) string {
 // A breach of a real metric in the middle of a gray run: the run stops, or the very pods that were cut come back; after the breach
 // and its cool-down the run ends by itself.
 func TestAStabilityCheckerGuardsAGrayRun(t *testing.T) {
-	t.Parallel()
 	for action, during := range map[string]state{
 		"Pause":    {online: 4, cutoff: 2, endpoints: 4},
 		"Rollback": {online: 6, endpoints: 6},
@@ -90,9 +89,9 @@ spec:
 	}
 }
 
-// From zero by an external metric, and back: the first pod is asked for within a second of the sample.
+// From zero by an external metric, and back: the first pod is asked for within a second of the sample. As all tests that hold a
+// reaction to a second it runs alone: beside a dozen others it would measure the machine.
 func TestAnIHPAScalesToZeroAndBack(t *testing.T) {
-	t.Parallel()
 	ns := newNamespace(t)
 	source := &switched{}
 	source.set(40)
