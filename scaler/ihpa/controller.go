@@ -170,7 +170,7 @@ func (r *Reconciler) decide(ctx context.Context, rd *round) (time.Time, error) {
 	apart := o.Spec.ScaleMode == kapacity.ScaleModePreview || standDown
 	other := o.Status.ScaleTarget != nil && target.Key(*o.Status.ScaleTarget) != target.Key(o.Spec.ScaleTargetRef)
 	if moved || apart || other {
-		o.Status.Gray = nil
+		o.Status.Gray, o.Status.Breaches = nil, nil
 	}
 	if moved || other {
 		o.Status.DesiredReplicas, o.Status.HeldReplicas, o.Status.Behavior = nil, nil, nil // they were of the other workload

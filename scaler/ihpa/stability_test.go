@@ -175,3 +175,23 @@ func TestACheckerWithoutDataStopsNothing(t *testing.T) {
 		}
 	}
 }
+
+// A breach belongs to the run that it was seen in: what is not scaled any more remembers none.
+func TestAPreviewForgetsBreaches(t *testing.T) {
+	answers.say("errors", 0)
+	defer answers.silence()
+	w := world(t, enginetest.Deployment(5), checked(kapacity.PauseAction, 600))
+	w.Advance(0)
+	to(w, 1)
+	w.Advance(20 * time.Second)
+	answers.say("errors", 9_000)
+	w.Advance(0)
+	if n := len(w.IHPA().Status.Breaches); n != 1 {
+		t.Fatalf("%d breaches during the run", n)
+	}
+	w.Edit(func(o *kapacity.IntelligentHorizontalPodAutoscaler) { o.Spec.ScaleMode = kapacity.ScaleModePreview })
+	w.Advance(0)
+	if b := w.IHPA().Status.Breaches; b != nil {
+		t.Errorf("breaches in a preview: %+v", b)
+	}
+}

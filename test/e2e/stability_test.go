@@ -73,7 +73,9 @@ spec:
 			eventually(t, 5*time.Second, wantEvent(t, ns, "IntelligentHorizontalPodAutoscaler", "shop", map[string]string{"Pause": "GrayPaused", "Rollback": "GrayRolledBack"}[action],
 				`metric "errors" is 9, > 5`))
 			// Two more steps would have been due.
-			for stays := time.Now().Add(18 * time.Second); time.Now().Before(stays); {
+			tick := time.NewTicker(50 * time.Millisecond)
+			defer tick.Stop()
+			for stays := time.Now().Add(18 * time.Second); time.Now().Before(stays); <-tick.C {
 				if got := stateOf(t, ns, "shop"); got != during {
 					t.Fatalf("during the breach: %+v, want %+v", got, during)
 				}
