@@ -35,6 +35,8 @@ func TestOpinionFollowsTheWindows(t *testing.T) {
 	}{
 		"inside a window": {[]kapacity.ReplicaCron{day, noon}, "2026-11-20T08:00:00Z", portraits.Opinion{HasValue: true, Replicas: 5,
 			Expires: at("2026-11-20T20:00:00Z"), Next: at("2026-11-20T12:00:00Z"), Reason: `window "day" until 2026-11-20T20:00:00Z`}},
+		"row 3: a start each day, an end each minute": {[]kapacity.ReplicaCron{rule("", "0 0 * * ?", "* * * * ?", 1)}, "2026-11-20T08:00:30Z", portraits.Opinion{HasValue: true,
+			Replicas: 1, Expires: at("2026-11-20T08:01:00Z"), Next: at("2026-11-20T08:01:00Z"), Reason: `window "" until 2026-11-20T08:01:00Z`}},
 		"outside all windows": {[]kapacity.ReplicaCron{day, noon}, "2026-11-20T20:00:00Z", portraits.Opinion{
 			Next: at("2026-11-21T08:00:00Z"), Reason: "no window is open until 2026-11-21T08:00:00Z"}},
 		"two windows, more replicas count": {[]kapacity.ReplicaCron{noon, day}, "2026-11-20T13:00:00Z", portraits.Opinion{HasValue: true, Replicas: 5,

@@ -10,7 +10,7 @@ import (
 )
 
 func TestItAsksForTheSameForEver(t *testing.T) {
-	for _, replicas := range []int32{0, 3} {
+	for _, replicas := range []int32{0, 1, 3} {
 		got := Portrait(replicas).Evaluate(time.Now())
 		want := portraits.Opinion{HasValue: true, Replicas: replicas, Reason: "static"}
 		if diff := cmp.Diff(want, got); diff != "" {

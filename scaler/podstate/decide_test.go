@@ -302,6 +302,55 @@ func TestCountsAreOfRunningPodsByState(t *testing.T) {
 	}
 }
 
+// Row 17: a pod without the label is online, as is one that says so.
+func TestRow17PodsAreCountedByTheirLabels(t *testing.T) {
+	var all []Pod
+	for i, state := range []string{"", "Online", "Cutoff", "Standby"} {
+		p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprint("pod-", i)}, Status: corev1.PodStatus{Phase: corev1.PodRunning},
+			Spec: corev1.PodSpec{NodeName: "n", ReadinessGates: []corev1.PodReadinessGate{{ConditionType: "kapacitystack.io/online"}}}}
+		if state != "" {
+			p.Labels = map[string]string{"kapacitystack.io/pod-state": state}
+		}
+		all = append(all, FromPod(p))
+	}
+	plan := Decide(Workload{Kind: StatefulSet, Replicas: 4}, Counts{Online: 2, Cutoff: 1, Standby: 1}, all)
+	if want := (Counts{Online: 2, Cutoff: 1, Standby: 1}); plan.Counts != want || plan.Counts.Total() != 4 || !plan.Ensured {
+		t.Errorf("counts %+v of %d, want %+v; ensured %t", plan.Counts, plan.Counts.Total(), want, plan.Ensured)
+	}
+}
+
+// Row 21: Kapacity can select the pods that go for no kind, so that its External sorter never works. Here they are known before
+// they go wherever the kind's own rule is known, which is wherever pods can be cut; elsewhere it is the kind's business.
+func TestRow21ThePodsThatGoAreKnownBefore(t *testing.T) {
+	for name, c := range map[string]struct {
+		kind Kind
+		goes string
+		cost bool
+	}{
+		"a ReplicaSet, or a Deployment, with the cost that makes it so": {ReplicaSets, "web-1", true},
+		"a StatefulSet by its ordinals":                                 {StatefulSet, "web-2", false},
+		"any other kind":                                                {ScaleOnly, "", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			all := pods(3)
+			if c.goes != "" {
+				all = with(all, is(Cutoff), int(ordinal(c.goes)))
+			}
+			plan := Decide(Workload{Kind: c.kind, Replicas: 3}, Counts{Online: 2}, all)
+			var goes, costs string
+			for _, p := range plan.Condemned {
+				goes += p.Name
+			}
+			for _, p := range plan.SetCosts {
+				costs += p.Name
+			}
+			if plan.Scale == nil || *plan.Scale != 2 || goes != c.goes || c.cost != (costs == c.goes && costs != "") {
+				t.Errorf("%q go, with a cost %q: %+v", goes, costs, plan)
+			}
+		})
+	}
+}
+
 func TestFromPod(t *testing.T) {
 	now := metav1.NewTime(zero)
 	isController := true

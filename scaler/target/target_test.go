@@ -199,6 +199,34 @@ func TestSetReplicas(t *testing.T) {
 	}
 }
 
+// Row 26: the version that is named does not matter, since /scale is the same in all of them.
+func TestRow26OldVersionsNameTheSameScale(t *testing.T) {
+	foo := map[string]string{"foo": "bar"}
+	named := func(apiVersion, kind string) autoscalingv2.CrossVersionObjectReference {
+		return autoscalingv2.CrossVersionObjectReference{APIVersion: apiVersion, Kind: kind, Name: "foo"}
+	}
+	r := resolver(
+		&appsv1.Deployment{ObjectMeta: meta("foo", nil, ""), Spec: appsv1.DeploymentSpec{Replicas: ptr.To(int32(10)), Selector: &metav1.LabelSelector{MatchLabels: foo}}},
+		&appsv1.StatefulSet{ObjectMeta: meta("foo", nil, ""), Spec: appsv1.StatefulSetSpec{Replicas: ptr.To(int32(10)), Selector: &metav1.LabelSelector{MatchLabels: foo}}})
+	for _, ref := range []autoscalingv2.CrossVersionObjectReference{named("apps/v1beta2", "Deployment"), named("apps/v1beta1", "StatefulSet")} {
+		t.Run(ref.APIVersion+" "+ref.Kind, func(t *testing.T) {
+			got, err := r.Get(t.Context(), "shop", ref)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got.Replicas != 10 || got.Selector.String() != "foo=bar" || got.GVK != appsv1.SchemeGroupVersion.WithKind(ref.Kind) || Key(ref) != Key(named("apps/v1", ref.Kind)) {
+				t.Errorf("%d replicas, selector %q, %s, key %s", got.Replicas, got.Selector, got.GVK, Key(ref))
+			}
+			if changed, err := r.SetReplicas(t.Context(), got, 4); err != nil || !changed {
+				t.Fatalf("changed %t, %v", changed, err)
+			}
+			if got, err := r.Get(t.Context(), "shop", ref); err != nil || got.Replicas != 4 {
+				t.Errorf("after 4 were written: %+v, %v", got, err)
+			}
+		})
+	}
+}
+
 func TestTheLastWriterOfReplicasIsNamed(t *testing.T) {
 	entry := func(manager, subresource, fields string, at *metav1.Time) metav1.ManagedFieldsEntry {
 		return metav1.ManagedFieldsEntry{Manager: manager, Subresource: subresource, Operation: metav1.ManagedFieldsOperationUpdate, Time: at,
