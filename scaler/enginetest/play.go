@@ -160,14 +160,15 @@ func (w *World) playReplicaSet(rs *appsv1.ReplicaSet) {
 
 // kubelet starts the pod and computes Ready from its gates. It also sets the gate of a new pod, which is the gate leader's part.
 func (w *World) kubelet(p *corev1.Pod) {
-	before := p.DeepCopy()
-	if p.Spec.NodeName != "" {
-		p.Status.Phase = corev1.PodRunning
+	changed := false
+	if p.Spec.NodeName != "" && p.Status.Phase != corev1.PodRunning {
+		p.Status.Phase, changed = corev1.PodRunning, true
 	}
 	set := func(kind corev1.PodConditionType, value corev1.ConditionStatus) {
 		if status(p, kind) == value {
 			return
 		}
+		changed = true
 		p.Status.Conditions = slices.DeleteFunc(p.Status.Conditions, func(c corev1.PodCondition) bool { return c.Type == kind })
 		p.Status.Conditions = append(p.Status.Conditions, corev1.PodCondition{Type: kind, Status: value, LastTransitionTime: metav1.NewTime(w.Clock.Now())})
 	}
@@ -183,7 +184,7 @@ func (w *World) kubelet(p *corev1.Pod) {
 	} else {
 		set(corev1.PodReady, corev1.ConditionFalse)
 	}
-	if fmt.Sprint(before.Status) != fmt.Sprint(p.Status) {
+	if changed {
 		w.Must(w.Client.Status().Update(w.Context(), p))
 	}
 }

@@ -6,6 +6,7 @@ package enginetest
 import (
 	"context"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -16,15 +17,12 @@ import (
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	clocktesting "k8s.io/utils/clock/testing"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/client/fake"
-	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	kapacity "github.com/kubetide/kubetide/api/kapacity/v1alpha1"
@@ -51,11 +49,15 @@ type World struct {
 	Writes []string
 	// Fail, if set, may refuse a write; verb and kind are as in Writes.
 	Fail func(what string) error
+	// Lose, if set, may lose the answer to a write that was carried out, and FailRead refuse a read that goes past the cache.
+	Lose     func(what string) error
+	FailRead func() error
 	// Ungated makes new pods without the readiness gate, Pending leaves new pods without a node.
 	Ungated, Pending bool
 	// Stuck stops the kubelet: readiness is not computed any more.
 	Stuck bool
 
+	store       *store
 	controllers []reconcile.Reconciler
 	mu          sync.Mutex // protects Writes, Fail and version: pods are written in parallel
 	simulating  bool
@@ -111,7 +113,7 @@ type Index struct {
 // New returns a world with the objects in it.
 func New(t testing.TB, indexes []Index, objects ...client.Object) *World {
 	t.Helper()
-	scheme := runtime.NewScheme() // no more than is needed: the fake client builds a mapper of all of it for each write
+	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, appsv1.AddToScheme, autoscalingv1.AddToScheme, autoscalingv2.AddToScheme, kapacity.AddToScheme, zalando.AddToScheme} {
 		if err := add(scheme); err != nil {
 			t.Fatal(err)
@@ -120,16 +122,12 @@ func New(t testing.TB, indexes []Index, objects ...client.Object) *World {
 	w := &World{T: t, Clock: clocktesting.NewFakeClock(Start), Events: &Events{}}
 	mapper := meta.NewDefaultRESTMapper(nil) // for the one kind that is not known beforehand
 	mapper.Add(corev1.SchemeGroupVersion.WithKind("ReplicationController"), meta.RESTScopeNamespace)
-	b := fake.NewClientBuilder().WithScheme(scheme).WithRESTMapper(mapper).
-		WithStatusSubresource(&kapacity.IntelligentHorizontalPodAutoscaler{}, &kapacity.ReplicaProfile{}, &kapacity.HorizontalPortrait{}).
-		WithIndex(&corev1.Pod{}, target.ControllerUID, target.IndexControllerUID).
-		WithIndex(&appsv1.ReplicaSet{}, target.ControllerUID, target.IndexControllerUID).
-		WithInterceptorFuncs(interceptor.Funcs{Create: w.create, Update: w.update, Patch: w.patch, Delete: w.delete,
-			SubResourcePatch: w.subPatch, SubResourceUpdate: w.subUpdate})
+	w.store = newStore(scheme, mapper, w.Clock)
+	indexes = append([]Index{{&corev1.Pod{}, target.ControllerUID, target.IndexControllerUID}, {&appsv1.ReplicaSet{}, target.ControllerUID, target.IndexControllerUID}}, indexes...)
 	for _, i := range indexes {
-		b = b.WithIndex(i.Kind, i.Name, i.Of)
+		w.store.kindOf(reflect.TypeOf(i.Kind).Elem()).indexes[i.Name] = i.Of
 	}
-	w.Client = b.Build()
+	w.Client = &api{w: w}
 	w.Simulate(func() {
 		for _, o := range objects {
 			w.Must(w.Client.Create(w.Context(), o))
@@ -157,99 +155,24 @@ func (w *World) Simulate(do func()) {
 	w.simulating = before
 }
 
-func (w *World) write(verb string, o client.Object, sub string) error {
+// counts notes a write of Kubetide's and returns what it is; empty for everybody else's.
+func (w *World) counts(verb string, o client.Object, sub string) (string, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.simulating {
 		w.version++
-		return nil
+		return "", nil
 	}
 	kind := fmt.Sprintf("%T", o)
 	what := fmt.Sprintf("%s %s%s %s", verb, kind[strings.LastIndexByte(kind, '.')+1:], sub, o.GetName())
 	if w.Fail != nil {
 		if err := w.Fail(what); err != nil {
-			return err
+			return "", err
 		}
 	}
 	w.version++
 	w.Writes = append(w.Writes, what)
-	return nil
-}
-
-func (w *World) create(ctx context.Context, c client.WithWatch, o client.Object, opts ...client.CreateOption) error {
-	if err := w.write("create", o, ""); err != nil {
-		return err
-	}
-	w.serial++ // creations are never parallel
-	if o.GetUID() == "" {
-		o.SetUID(types.UID(fmt.Sprintf("uid-%d", w.serial)))
-	}
-	if t := o.GetCreationTimestamp(); t.IsZero() {
-		o.SetCreationTimestamp(metav1.NewTime(w.Clock.Now()))
-	}
-	o.SetGeneration(1)
-	return c.Create(ctx, o, opts...)
-}
-
-func spec(o client.Object) any {
-	switch o := o.(type) {
-	case *kapacity.IntelligentHorizontalPodAutoscaler:
-		return o.Spec
-	case *kapacity.ReplicaProfile:
-		return o.Spec
-	}
-	return nil
-}
-
-// counted raises the generation where the spec or the deletion changes, as the API server does.
-func (w *World) counted(ctx context.Context, c client.WithWatch, o client.Object, do func() error) error {
-	before := o.DeepCopyObject().(client.Object)
-	if err := c.Get(ctx, client.ObjectKeyFromObject(o), before); err != nil {
-		return err
-	}
-	if err := do(); err != nil {
-		return err
-	}
-	if spec(o) != nil && !equality.Semantic.DeepEqual(spec(before), spec(o)) {
-		o.SetGeneration(before.GetGeneration() + 1)
-		return c.Update(ctx, o)
-	}
-	return nil
-}
-
-func (w *World) update(ctx context.Context, c client.WithWatch, o client.Object, opts ...client.UpdateOption) error {
-	if err := w.write("update", o, ""); err != nil {
-		return err
-	}
-	return w.counted(ctx, c, o, func() error { return c.Update(ctx, o, opts...) })
-}
-
-func (w *World) patch(ctx context.Context, c client.WithWatch, o client.Object, p client.Patch, opts ...client.PatchOption) error {
-	if err := w.write("patch", o, ""); err != nil {
-		return err
-	}
-	return w.counted(ctx, c, o, func() error { return c.Patch(ctx, o, p, opts...) })
-}
-
-func (w *World) delete(ctx context.Context, c client.WithWatch, o client.Object, opts ...client.DeleteOption) error {
-	if err := w.write("delete", o, ""); err != nil {
-		return err
-	}
-	return c.Delete(ctx, o, opts...)
-}
-
-func (w *World) subPatch(ctx context.Context, c client.Client, sub string, o client.Object, p client.Patch, opts ...client.SubResourcePatchOption) error {
-	if err := w.write("patch", o, "/"+sub); err != nil {
-		return err
-	}
-	return c.SubResource(sub).Patch(ctx, o, p, opts...)
-}
-
-func (w *World) subUpdate(ctx context.Context, c client.Client, sub string, o client.Object, opts ...client.SubResourceUpdateOption) error {
-	if err := w.write("update", o, "/"+sub); err != nil {
-		return err
-	}
-	return c.SubResource(sub).Update(ctx, o, opts...)
+	return what, nil
 }
 
 // Run adds a controller that Settle calls with the one name of this world.
