@@ -48,6 +48,18 @@ kind: ClusterScalingSchedule
 metadata: {name: sale}
 spec: {schedules: []}
 `,
+	"StackSet": `
+apiVersion: zalando.org/v1
+kind: StackSet
+metadata: {name: my-app}
+spec: {stackLifecycle: {}, stackTemplate: {spec: {version: v1, podTemplate: {spec: {containers: [{name: app}]}}}}}
+`,
+	"Stack": `
+apiVersion: zalando.org/v1
+kind: Stack
+metadata: {name: my-app-v1}
+spec: {podTemplate: {spec: {containers: [{name: app}]}}}
+`,
 }
 
 // manifest returns the minimal manifest of a kind with the fields of a part (spec or status) replaced; null removes one.
@@ -91,6 +103,10 @@ func crons(list string) string {
 
 func cronStart(start string) string {
 	return crons(fmt.Sprintf("{name: a, start: %q, end: '0 6 * * *', replicas: 1}", start))
+}
+
+func stackTemplate(rest string) string {
+	return "stackTemplate: {spec: {podTemplate: {spec: {containers: [{name: app}]}}, " + rest + "}}"
 }
 
 func dynamic(rest string) string {
@@ -364,6 +380,66 @@ func TestWhatIsWrongIsRefusedByANameOfTheField(t *testing.T) {
 			kind: "ScalingSchedule", spec: "schedules: [{type: Repeating, value: 1, period: {startTime: '10:00', days: [Mon]}}]", path: "spec.schedules[0].period.timezone", says: "Required value"},
 		"a day that does not exist": {
 			kind: "ScalingSchedule", spec: "schedules: [{type: Repeating, value: 1, period: {startTime: '10:00', timezone: UTC, days: [Monday]}}]", path: "spec.schedules[0].period.days[0]", says: "Unsupported value"},
+
+		// StackSets and Stacks
+		"a StackSet without a life cycle": {
+			kind: "StackSet", spec: "stackLifecycle: null", path: "spec.stackLifecycle", says: "Required value", newborn: true},
+		"a StackSet without a template": {
+			kind: "StackSet", spec: "stackTemplate: null", path: "spec.stackTemplate", says: "Required value", newborn: true},
+		"a version with a dot": {
+			kind: "StackSet", spec: stackTemplate("version: 1.2.3"), path: "spec.stackTemplate.spec.version", says: "and hold no dot"},
+		"a version that makes the Stack's name too long": {
+			kind: "StackSet", spec: stackTemplate("version: " + strings.Repeat("a", 57)), path: "spec.stackTemplate.spec.version", says: "at most 63"},
+		"a version in upper case": {
+			kind: "StackSet", spec: stackTemplate("version: V1"), path: "spec.stackTemplate.spec.version", says: "should match"},
+		"a template without pods": {
+			kind: "StackSet", spec: "stackTemplate: {spec: {version: v1}}", path: "spec.stackTemplate.spec.podTemplate", says: "Required value", newborn: true},
+		"a limit of no Stack": {
+			kind: "StackSet", spec: "stackLifecycle: {limit: 0}", path: "spec.stackLifecycle.limit", says: "greater than or equal to 1"},
+		"a weight below 0": {
+			kind: "StackSet", spec: "traffic: [{stackName: my-app-v1, weight: -1}]", path: "spec.traffic[0].weight", says: "greater than or equal to 0"},
+		"a weight above 100": {
+			kind: "StackSet", spec: "traffic: [{stackName: my-app-v1, weight: 100.5}]", path: "spec.traffic[0].weight", says: "less than or equal to 100"},
+		"a Stack that is named twice": {
+			kind: "StackSet", spec: "traffic: [{stackName: my-app-v1, weight: 1}, {stackName: my-app-v1, weight: 2}]", path: "spec.traffic", says: "each Stack must be named once"},
+		"an Ingress without hosts": {
+			kind: "StackSet", spec: "ingress: {hosts: [], backendPort: 80}", path: "spec.ingress.hosts", says: "at least 1 items"},
+		"an Ingress with a host twice": {
+			kind: "StackSet", spec: "ingress: {hosts: [a.org, a.org], backendPort: 80}", path: "spec.ingress.hosts[1]", says: "Duplicate value"},
+		"an Ingress without a port": {
+			kind: "StackSet", spec: "ingress: {hosts: [a.org]}", path: "spec.ingress.backendPort", says: "Required value", newborn: true},
+		"an external Ingress without a port": {
+			kind: "StackSet", spec: "externalIngress: {}", path: "spec.externalIngress.backendPort", says: "Required value", newborn: true},
+		"a RouteGroup without routes": {
+			kind: "StackSet", spec: "routegroup: {hosts: [a.org], backendPort: 80, routes: []}", path: "spec.routegroup.routes", says: "at least 1 items"},
+		"a RouteGroup whose port is a name": {
+			kind: "StackSet", spec: "routegroup: {hosts: [a.org], backendPort: http, routes: [{path: /}]}", path: "spec.routegroup.backendPort", says: "must be of type integer", newborn: true},
+		"a route with an unknown method": {
+			kind: "StackSet", spec: "routegroup: {hosts: [a.org], backendPort: 80, routes: [{methods: [get]}]}", path: "spec.routegroup.routes[0].methods[0]", says: "Unsupported value"},
+		"a route to a backend below 0": {
+			kind: "StackSet", spec: "routegroup: {hosts: [a.org], backendPort: 80, routes: [{backends: [{backendName: a, weight: -1}]}]}", path: "spec.routegroup.routes[0].backends[0].weight", says: "greater than or equal to 0"},
+		"a backend of an unknown type": {
+			kind: "StackSet", spec: "routegroup: {hosts: [a.org], backendPort: 80, routes: [{path: /}], additionalBackends: [{name: a, type: magic}]}", path: "spec.routegroup.additionalBackends[0].type", says: "Unsupported value"},
+		"a backend with an unknown algorithm": {
+			kind: "StackSet", spec: "routegroup: {hosts: [a.org], backendPort: 80, routes: [{path: /}], additionalBackends: [{name: a, type: lb, algorithm: best}]}", path: "spec.routegroup.additionalBackends[0].algorithm", says: "Unsupported value"},
+		"an autoscaler without metrics": {
+			kind: "StackSet", spec: stackTemplate("version: v1, autoscaler: {maxReplicas: 3}"), path: "spec.stackTemplate.spec.autoscaler.metrics", says: "Required value", newborn: true},
+		"an autoscaler whose bounds contradict each other": {
+			kind: "StackSet", spec: stackTemplate("version: v1, autoscaler: {minReplicas: 5, maxReplicas: 3, metrics: []}"), path: "spec.stackTemplate.spec.autoscaler.maxReplicas", says: "maxReplicas must not be less than minReplicas"},
+		"a metric that does not exist": {
+			kind: "Stack", spec: "autoscaler: {maxReplicas: 3, metrics: [{type: Disk}]}", path: "spec.autoscaler.metrics[0].type", says: "Unsupported value"},
+		"an endpoint without a key": {
+			kind: "Stack", spec: "autoscaler: {maxReplicas: 3, metrics: [{type: PodJSON, endpoint: {port: 1, path: /, name: a}}]}", path: "spec.autoscaler.metrics[0].endpoint.key", says: "Required value", newborn: true},
+		"a queue without a region": {
+			kind: "Stack", spec: "autoscaler: {maxReplicas: 3, metrics: [{type: AmazonSQS, queue: {name: a}}]}", path: "spec.autoscaler.metrics[0].queue.region", says: "Required value", newborn: true},
+		"a check without a number": {
+			kind: "Stack", spec: "autoscaler: {maxReplicas: 3, metrics: [{type: ZMON, zmon: {checkID: a1, key: k}}]}", path: "spec.autoscaler.metrics[0].zmon.checkID", says: "should match"},
+		"an aggregator that does not exist": {
+			kind: "Stack", spec: "autoscaler: {maxReplicas: 3, metrics: [{type: ZMON, zmon: {checkID: '1', key: k, aggregators: [median]}}]}", path: "spec.autoscaler.metrics[0].zmon.aggregators[0]", says: "Unsupported value"},
+		"a schedule whose name no object can have": {
+			kind: "Stack", spec: "autoscaler: {maxReplicas: 3, metrics: [{type: ScalingSchedule, scalingSchedule: {name: A_b}}]}", path: "spec.autoscaler.metrics[0].scalingSchedule.name", says: "should match"},
+		"a token without privileges": {
+			kind: "Stack", spec: "configurationResources: [{platformCredentialsSet: {name: my-app-v1-a, tokens: {a: {}}}}]", path: "spec.configurationResources[0].platformCredentialsSet.tokens.a.privileges", says: "Required value", newborn: true},
 	}
 	if len(rows) < 40 {
 		t.Fatalf("%d rows, want at least 40", len(rows))
@@ -447,6 +523,13 @@ func TestWhatOnlyLooksOddIsAccepted(t *testing.T) {
 		"an unknown algorithm":                     {spec: providers(dynamic("portraitType: Reactive, algorithm: {type: Mine}"))},
 		"no schedules":                             {kind: "ScalingSchedule", spec: "schedules: []"},
 		"a schedule that has both date and period": {kind: "ScalingSchedule", spec: "schedules: [{type: OneTime, value: 1, date: '2026-12-24T18:00:00Z', period: {startTime: '10:00', timezone: '', days: []}}]"},
+		"weights that are shares of their sum":     {kind: "StackSet", spec: "traffic: [{stackName: a, weight: 1}, {stackName: b, weight: 0.5}]"},
+		"a Stack's name of 63 letters":             {kind: "StackSet", spec: stackTemplate("version: " + strings.Repeat("a", 56))},
+		"minReadyPercent out of bounds":            {kind: "StackSet", spec: "minReadyPercent: 120"},
+		"an autoscaler without a minimum":          {kind: "Stack", spec: "autoscaler: {maxReplicas: 3, metrics: []}"},
+		"PodJson as documented, without a name":    {kind: "Stack", spec: "autoscaler: {maxReplicas: 3, metrics: [{type: PodJson, average: 1k, endpoint: {port: 1, path: /, key: $.a}}]}"},
+		"a behavior with a tolerance":              {kind: "Stack", spec: "autoscaler: {maxReplicas: 3, metrics: [], behavior: {scaleUp: {tolerance: 50m}}}"},
+		"an Ingress beside an external one":        {kind: "StackSet", spec: "{ingress: {hosts: [a.org], backendPort: http}, externalIngress: {backendPort: 80}}"},
 		"an end before the start":                  {kind: "ScalingSchedule", spec: "schedules: [{type: OneTime, value: 1, date: '2026-12-24T18:00:00Z', endDate: '2026-12-24T17:00:00Z'}]"},
 	}
 	for name, row := range rows {
@@ -475,7 +558,12 @@ func TestTheLargestObjectsAreWithinTheBudgetOfTheRules(t *testing.T) {
 		schedules.WriteString("{type: Repeating, value: 1, period: {startTime: '10:00', endTime: '11:00', timezone: America/Argentina/Buenos_Aires, days: [Mon, Tue, Wed, Thu, Fri]}},")
 	}
 	provider := "{type: Cron, priority: 1, cron: {crons: [" + windows.String() + "]}},"
+	var weights strings.Builder
+	for i := range 100 {
+		fmt.Fprintf(&weights, "{stackName: %s%d, weight: 1},", strings.Repeat("a", 240), i)
+	}
 	rows := map[string]struct{ kind, part, fields string }{
+		"weights":   {"StackSet", "spec", "traffic: [" + weights.String() + "]"},
 		"windows":   {"IntelligentHorizontalPodAutoscaler", "spec", providers(strings.Repeat(provider, 16))},
 		"points":    {"HorizontalPortrait", "status", "portraitData: {type: TimeSeries, timeSeries: {timeSeries: [" + points.String() + "]}}"},
 		"schedules": {"ScalingSchedule", "spec", "schedules: [" + schedules.String() + "]"},
@@ -495,6 +583,10 @@ func TestDefaultsAreThoseOfTheReference(t *testing.T) {
 		path       []string
 		want       any
 	}{
+		"a service port is of TCP": {kind: "Stack", spec: "service: {ports: [{port: 80}]}", path: []string{"spec", "service", "ports"},
+			want: []any{map[string]any{"port": int64(80), "protocol": "TCP"}}},
+		"a check's results of 5 minutes count": {kind: "Stack", spec: "autoscaler: {maxReplicas: 3, metrics: [{type: ZMON, zmon: {checkID: '1', key: k}}]}", path: []string{"spec", "autoscaler", "metrics"},
+			want: []any{map[string]any{"type": "ZMON", "zmon": map[string]any{"checkID": "1", "key": "k", "duration": "5m"}}}},
 		"an IHPA scales":             {path: []string{"spec", "scaleMode"}, want: "Auto"},
 		"a profile may go both ways": {kind: "ReplicaProfile", path: []string{"spec", "allowedScalingDirection"}, want: "Both"},
 		"a profile has a behavior": {kind: "ReplicaProfile", path: []string{"spec", "behavior"},

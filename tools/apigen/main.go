@@ -60,7 +60,8 @@ func (crdGenerator) RegisterMarkers(into *markers.Registry) error {
 }
 
 func (crdGenerator) Generate(ctx *genall.GenerationContext) error {
-	p := &crd.Parser{Collector: ctx.Collector, Checker: ctx.Checker, GenerateEmbeddedObjectMeta: true}
+	// Dangerous types are floats: the weights of StackSets are JSON numbers.
+	p := &crd.Parser{Collector: ctx.Collector, Checker: ctx.Checker, GenerateEmbeddedObjectMeta: true, AllowDangerousTypes: true}
 	crd.AddKnownTypes(p)
 	for _, root := range ctx.Roots {
 		p.NeedPackage(root)

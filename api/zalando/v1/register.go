@@ -20,12 +20,20 @@ var (
 const (
 	ScalingScheduleKind        = "ScalingSchedule"
 	ClusterScalingScheduleKind = "ClusterScalingSchedule"
+	StackSetKind               = "StackSet"
+	StackKind                  = "Stack"
+	RouteGroupKind             = "RouteGroup"
+	PlatformCredentialsSetKind = "PlatformCredentialsSet"
 )
 
 func addKnownTypes(scheme *runtime.Scheme) error {
 	scheme.AddKnownTypes(SchemeGroupVersion,
 		&ScalingSchedule{}, &ScalingScheduleList{},
 		&ClusterScalingSchedule{}, &ClusterScalingScheduleList{},
+		&StackSet{}, &StackSetList{},
+		&Stack{}, &StackList{},
+		&RouteGroup{}, &RouteGroupList{},
+		&PlatformCredentialsSet{}, &PlatformCredentialsSetList{},
 	)
 	metav1.AddToGroupVersion(scheme, SchemeGroupVersion)
 	return nil
