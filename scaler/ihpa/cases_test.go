@@ -1,6 +1,7 @@
 package ihpa
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -14,9 +15,11 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
 	kapacity "github.com/kubetide/kubetide/api/kapacity/v1alpha1"
 	"github.com/kubetide/kubetide/scaler/enginetest"
+	"github.com/kubetide/kubetide/scaler/replicaprofile"
 )
 
 // The cases of docs/cases-of-kapacity.md that no other test shows with both controllers at work.
@@ -435,6 +438,53 @@ func TestRowsOfProfileConditions(t *testing.T) {
 			}
 			if applied := meta.FindStatusCondition(w.Profile().Status.Conditions, kapacity.ConditionApplied); applied.Status != metav1.ConditionTrue {
 				t.Errorf("applied: %+v", applied)
+			}
+		})
+	}
+}
+
+// What cannot be read is the reason, whoever wanted to read it.
+func TestRowsOfReadsThatFail(t *testing.T) {
+	refused := errors.New("the server is on fire")
+	for name, c := range map[string]struct {
+		funcs interceptor.Funcs
+		kind  string
+	}{
+		"FailedListPods": {interceptor.Funcs{List: func(ctx context.Context, c client.WithWatch, list client.ObjectList, opts ...client.ListOption) error {
+			if _, pods := list.(*corev1.PodList); pods {
+				return refused
+			}
+			return c.List(ctx, list, opts...)
+		}}, "Deployment"},
+		"FailedGetScale": {interceptor.Funcs{SubResourceGet: func(context.Context, client.Client, string, client.Object, client.Object, ...client.SubResourceGetOption) error {
+			return refused
+		}}, "ReplicationController"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := enginetest.IHPAOf(c.kind, nil, enginetest.Static(1, 3))
+			rc := &corev1.ReplicationController{ObjectMeta: metav1.ObjectMeta{Namespace: enginetest.Namespace, Name: enginetest.Name}}
+			if c.kind == "ReplicationController" {
+				o.Spec.ScaleTargetRef.APIVersion = "v1"
+			}
+			rp := &kapacity.ReplicaProfile{ObjectMeta: metav1.ObjectMeta{Namespace: enginetest.Namespace, Name: enginetest.Name, Finalizers: []string{kapacity.Finalizer}},
+				Spec: kapacity.ReplicaProfileSpec{ScaleTargetRef: o.Spec.ScaleTargetRef, OnlineReplicas: 3}}
+			w := world(t, enginetest.Deployment(3), rc, rp)
+			w.Advance(0)
+			broken := &replicaprofile.Reconciler{Client: interceptor.NewClient(w.Client, c.funcs), Clock: w.Clock,
+				Recorder: w.Events.Recorder(kapacity.ReplicaProfileEventComponent), Live: w.Client}
+			w.Events.Take()
+			for range 3 {
+				if _, err := broken.Reconcile(w.Context(), enginetest.Request); err == nil {
+					t.Error("no error for the back-off")
+				}
+			}
+			for _, kind := range []string{kapacity.ConditionApplied, kapacity.ConditionEnsured} {
+				if got := meta.FindStatusCondition(w.Profile().Status.Conditions, kind); got == nil || got.Status != metav1.ConditionFalse || got.Reason != name || !strings.Contains(got.Message, refused.Error()) {
+					t.Errorf("%s: %+v", kind, got)
+				}
+			}
+			if events := w.Events.Take(); len(events) != 1 || !strings.HasPrefix(events[0], "replica_profile_controller Warning "+name) {
+				t.Errorf("events %v", events)
 			}
 		})
 	}

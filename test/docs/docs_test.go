@@ -26,6 +26,7 @@ import (
 
 	"github.com/kubetide/kubetide/adapter"
 	"github.com/kubetide/kubetide/adapter/metricsapi"
+	kapacity "github.com/kubetide/kubetide/api/kapacity/v1alpha1"
 	"github.com/kubetide/kubetide/internal/outbound"
 	_ "github.com/kubetide/kubetide/scaler/gate"
 	_ "github.com/kubetide/kubetide/scaler/ihpa"
@@ -195,29 +196,39 @@ func testsAreThere(t *testing.T, name, prefix string, column, count int) {
 		if want := fmt.Sprint(prefix, i+1); cells[0] != want {
 			t.Errorf("row %s stands where %s belongs", cells[0], want)
 		}
-		found := namedTest.FindAllStringSubmatch(cells[column], -1)
-		if len(found) == 0 || len(found) != strings.Count(cells[column], ".Test")+strings.Count(cells[column], ".Fuzz") {
-			t.Errorf("%s has no test, or one that cannot be read: %s", cells[0], cells[column])
-		}
-		for _, f := range found {
-			dir, function := f[1], f[2]
-			in, ok := known[dir]
-			if !ok {
-				in = testsIn(t, dir)
-				known[dir] = in
-			}
-			if !in.functions[function] {
-				t.Errorf("%s: there is no test %s in %s", cells[0], function, dir)
-			}
-			for _, r := range quoted.FindAllStringSubmatch(f[3], -1) {
-				if !in.literals[r[1]] {
-					t.Errorf("%s: the tests of %s have no row %q", cells[0], dir, r[1])
-				}
-			}
-		}
+		testsOfRow(t, known, cells, column)
 	}
 	if len(all) != count {
 		t.Errorf("%d rows, want %d", len(all), count)
+	}
+}
+
+// testsOfRow checks the tests that the row names in the column. known is what has been read so far.
+func testsOfRow(t *testing.T, known map[string]tests, cells []string, column int) {
+	t.Helper()
+	if len(cells) <= column {
+		t.Errorf("row %s has %d cells only", cells[0], len(cells))
+		return
+	}
+	found := namedTest.FindAllStringSubmatch(cells[column], -1)
+	if len(found) == 0 || len(found) != strings.Count(cells[column], ".Test")+strings.Count(cells[column], ".Fuzz") {
+		t.Errorf("%s has no test, or one that cannot be read: %s", cells[0], cells[column])
+	}
+	for _, f := range found {
+		dir, function := f[1], f[2]
+		in, ok := known[dir]
+		if !ok {
+			in = testsIn(t, dir)
+			known[dir] = in
+		}
+		if !in.functions[function] {
+			t.Errorf("%s: there is no test %s in %s", cells[0], function, dir)
+		}
+		for _, r := range quoted.FindAllStringSubmatch(f[3], -1) {
+			if !in.literals[r[1]] {
+				t.Errorf("%s: the tests of %s have no row %q", cells[0], dir, r[1])
+			}
+		}
 	}
 }
 
@@ -228,3 +239,55 @@ func TestEachDefectOfKapacityHasATestThatExists(t *testing.T) {
 }
 
 func TestEachThreatHasATestThatExists(t *testing.T) { testsAreThere(t, "security.md", "S", 3, 36) }
+
+// casesOfKapacity are the first cells of that page's rows, in their order: each case of Kapacity's has one.
+func casesOfKapacity() (out []string) {
+	count := func(prefix string, from, to int) {
+		for i := from; i <= to; i++ {
+			out = append(out, fmt.Sprint(prefix, i))
+		}
+	}
+	count("", 1, 35)
+	for c := 'A'; c <= 'W'; c++ {
+		out = append(out, string(c))
+	}
+	count("W", 1, 22)
+	count("merge ", 1, 9)
+	count("interruption ", 1, 7)
+	return append(out, "Both", "Up", "Down", "Neither", "StatefulSet", "ReplicaSet", "External",
+		kapacity.ReasonSucceededAutoscaling, kapacity.ReasonScalingPaused, kapacity.ReasonNoValidPortraitValue, kapacity.ReasonFailedUpdateAndFetchPortraitValue,
+		kapacity.ReasonFailedGetReplicaProfile, kapacity.ReasonFailedCreateReplicaProfile, kapacity.ReasonFailedUpdateReplicaProfile, kapacity.ReasonFailedDeleteReplicaProfile,
+		kapacity.ReasonDesiredWithinRange, kapacity.ReasonTooFewReplicas, kapacity.ReasonTooManyReplicas,
+		kapacity.ReasonReplicasMatchPortrait, kapacity.ReasonReplicasNotMatchPortrait,
+		kapacity.ReasonReplicaProfileApplied, kapacity.ReasonStateChangeSkipped, kapacity.ReasonReplicaProfilePaused, kapacity.ReasonFailedGetWorkload,
+		kapacity.ReasonPodSorterNotSupportedByWorkload, kapacity.ReasonFailedGetPodSorter, kapacity.ReasonFailedGetPodTrafficController, kapacity.ReasonFailedCalculateStateChange,
+		kapacity.ReasonFailedOnlinePods, kapacity.ReasonFailedCutoffPods, kapacity.ReasonFailedSetPodState, kapacity.ReasonFailedSelectPodsToDelete, kapacity.ReasonFailedUpdateScale,
+		kapacity.ReasonReplicaProfileEnsured, kapacity.ReasonReplicaNumberNotSatisfied, kapacity.ReasonFailedGetScale, kapacity.ReasonInvalidSelector, kapacity.ReasonFailedListPods,
+		kapacity.ReasonSucceededGeneratePortrait, kapacity.ReasonFailedGeneratePortrait, kapacity.ReasonFailedGetPortraitGenerator,
+		kapacity.ReasonFailedReconcileExternalAlgorithmJob, kapacity.ReasonFailedFetchExternalAlgorithmJobResult, kapacity.ReasonFailedCleanupExternalAlgorithmJob,
+		kapacity.EventCreateReplicaProfile, kapacity.EventUpdateReplicaProfile, kapacity.EventOnlinePods, kapacity.EventCutoffPods, kapacity.EventStandbyPods,
+		kapacity.EventSelectPodsToDelete, kapacity.EventUpdateScale, "before the write")
+}
+
+// What a gray run orders when, as `10: 3/2/0, 40: 1/4/0`.
+var timeline = regexp.MustCompile("^`([0-9:/, ]+)`$")
+
+func TestEachCaseOfKapacityHasATestThatExists(t *testing.T) {
+	known := map[string]tests{}
+	var got []string
+	for _, cells := range rows(page(t, "cases-of-kapacity.md"), "") {
+		if cells[0] == "" { // the head of a table
+			continue
+		}
+		got = append(got, cells[0])
+		testsOfRow(t, known, cells, 3)
+		if run := timeline.FindStringSubmatch(cells[2]); run != nil && !known["scaler/gray"].literals[run[1]] {
+			t.Errorf("%s: no test of scaler/gray expects %s", cells[0], run[1])
+		} else if id := cells[0]; run == nil && len(id) == 1 && id >= "A" {
+			t.Errorf("%s: what is ordered cannot be read: %s", id, cells[2])
+		}
+	}
+	if diff := cmp.Diff(casesOfKapacity(), got); diff != "" {
+		t.Errorf("rows (-want +documented):\n%s", diff)
+	}
+}
