@@ -85,12 +85,21 @@ func newWriter(c *config.Config, restConfig *rest.Config, log logr.Logger) *writ
 
 // run takes part in the election until ctx ends. A lost lead, after an outage of the API server for example, is no reason to
 // end the process: its samples would go with it, and what it collects and answers needs no lead. All that wrote under the
-// lead has then lost its context, so it is built anew.
+// lead has then lost its context, so it is built anew, which fails as long as the API server is away.
 func (w *writer) run(ctx context.Context) error {
-	for {
+	for rebuilt := false; ; rebuilt = true {
 		mgr, err := w.manager()
 		if err != nil {
-			return err
+			if !rebuilt {
+				return err
+			}
+			w.log.Error(err, "The engine cannot start yet")
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-time.After(retryPeriod):
+			}
+			continue
 		}
 		began := time.Now()
 		err = mgr.Start(ctx)
