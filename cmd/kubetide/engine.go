@@ -72,6 +72,8 @@ type writer struct {
 	electedOnce sync.Once
 	// leads is true while this process holds the Lease.
 	leads atomic.Bool
+	// current is the manager at work; nil while there is none.
+	current atomic.Pointer[manager.Manager]
 }
 
 func newWriter(c *config.Config, restConfig *rest.Config, log logr.Logger) *writer {
@@ -102,7 +104,9 @@ func (w *writer) run(ctx context.Context) error {
 			continue
 		}
 		began := time.Now()
+		w.current.Store(&mgr)
 		err = mgr.Start(ctx)
+		w.current.Store(nil)
 		if ctx.Err() != nil {
 			if err != nil {
 				w.log.Error(err, "The engine did not stop in order")

@@ -31,7 +31,10 @@ type object struct {
 	RoleRef  struct{ Name string } `json:"roleRef"`
 	Webhooks []struct {
 		Name, FailurePolicy string
+		TimeoutSeconds      int
 		ObjectSelector      struct{ MatchLabels map[string]string }
+		Rules               []struct{ APIGroups, Operations, Resources []string }
+		MatchConditions     []struct{ Expression string }
 		ClientConfig        struct {
 			Service struct {
 				Name, Namespace, Path string
@@ -169,6 +172,7 @@ func TestTheManifestsAndTheServerMeanTheSameObjects(t *testing.T) {
 		"the APIServices there are":      {apiServicesSorted(), services},
 		"the engine's APIService":        {{tideAPIService}, named(engine, "apiservices")},
 		"the webhooks whose bundles":     {{webhookConfiguration}, named(engine, "mutatingwebhookconfigurations")},
+		"the validations whose bundles":  {{webhookConfiguration}, named(engine, "validatingwebhookconfigurations")},
 		"the Role's and Service's homes": {{c.General.Namespace, c.General.Namespace}, {own.Metadata.Namespace, find(t, "Service", c.Serving.ServiceName).Metadata.Namespace}},
 	} {
 		slices.Sort(pair[1])
@@ -181,6 +185,19 @@ func TestTheManifestsAndTheServerMeanTheSameObjects(t *testing.T) {
 		webhook.ObjectSelector.MatchLabels[kapacity.InjectReadinessGateLabel] != kapacity.InjectReadinessGateValue ||
 		s.Path != kapacity.PodWebhookPath || s.Port != c.Webhook.Port || s.Name != c.Serving.ServiceName || s.Namespace != c.General.Namespace {
 		t.Errorf("webhook %+v", webhook)
+	}
+	webhook = find(t, "ValidatingWebhookConfiguration", webhookConfiguration).Webhooks[0]
+	if s := webhook.ClientConfig.Service; webhook.Name != kapacity.ValidationWebhookName || webhook.FailurePolicy != "Ignore" || webhook.TimeoutSeconds > 2 ||
+		s.Path != kapacity.ValidationWebhookPath || s.Port != c.Webhook.Port || s.Name != c.Serving.ServiceName || s.Namespace != c.General.Namespace ||
+		len(webhook.MatchConditions) != 1 || !strings.Contains(webhook.MatchConditions[0].Expression, `"system:serviceaccount:`+own.Metadata.Namespace+`:kubetide"`) {
+		t.Errorf("webhook %+v", webhook)
+	}
+	for _, rule := range webhook.Rules {
+		// Neither status nor deletions: a mistake must not keep an object from being reported on, or from going.
+		if !slices.Equal(rule.Operations, []string{"CREATE", "UPDATE"}) || slices.ContainsFunc(rule.Resources, func(r string) bool { return strings.Contains(r, "/") }) ||
+			!slices.Equal(rule.APIGroups, []string{kapacity.SchemeGroupVersion.Group}) {
+			t.Errorf("webhook rule %+v", rule)
+		}
 	}
 }
 

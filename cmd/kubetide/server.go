@@ -130,14 +130,14 @@ func run(ctx context.Context, c *config.Config, restConfig *rest.Config, log log
 			return nil
 		}
 		w := newWriter(c, restConfig, log.WithName("engine"))
-		if c.Enabled(config.ModuleEngine) {
-			if err := startWebhooks(answering, group, c, certificate, log.WithName("webhooks")); err != nil {
-				return err
-			}
-		}
 		w.adapter, err = startAdapter(answering, group, c, restConfig, certificate, w, adminServer, log.WithName("adapter"))
 		if err != nil {
 			return err
+		}
+		if c.Enabled(config.ModuleEngine) { // its validation asks the adapter what metrics mean
+			if err := startWebhooks(answering, group, c, certificate, w, log.WithName("webhooks")); err != nil {
+				return err
+			}
 		}
 		group.Go(func() error { return w.run(writing) })
 		close(started)
@@ -180,20 +180,25 @@ func startCertificate(ctx context.Context, group *errgroup.Group, c *config.Conf
 		options.APIServices = apiServices
 	}
 	if c.Enabled(config.ModuleEngine) {
-		options.MutatingWebhooks = []string{webhookConfiguration}
+		options.MutatingWebhooks, options.ValidatingWebhooks = []string{webhookConfiguration}, []string{webhookConfiguration}
 	}
 	keeper := certs.NewKeeper(options)
 	group.Go(func() error { return keeper.Run(ctx) })
 	return keeper, keeper.Ready(), nil
 }
 
-func startWebhooks(ctx context.Context, group *errgroup.Group, c *config.Config, certificate dynamiccertificates.CertKeyContentProvider, log logr.Logger) error {
+func startWebhooks(ctx context.Context, group *errgroup.Group, c *config.Config, certificate dynamiccertificates.CertKeyContentProvider, w *writer, log logr.Logger) error {
 	pods, err := gate.Handler()
+	if err != nil {
+		return fmt.Errorf("webhooks: %w", err)
+	}
+	objects, err := w.validation()
 	if err != nil {
 		return fmt.Errorf("webhooks: %w", err)
 	}
 	mux := http.NewServeMux()
 	mux.Handle("POST "+kapacity.PodWebhookPath, pods)
+	mux.Handle("POST "+kapacity.ValidationWebhookPath, objects)
 	listener, err := net.Listen("tcp", address(c, c.Webhook.Port))
 	if err != nil {
 		return fmt.Errorf("webhooks: %w", err)

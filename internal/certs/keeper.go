@@ -34,10 +34,10 @@ type Options struct {
 	// Service is the name of the Service in front of the server, in the same namespace. The certificate is made out to it,
 	// and only bundles of what leads to it are written.
 	Service string
-	// APIServices and MutatingWebhooks are the names of the objects whose bundles are kept. They need not exist.
-	APIServices, MutatingWebhooks []string
-	Clock                         clock.Clock
-	Log                           logr.Logger
+	// APIServices, MutatingWebhooks and ValidatingWebhooks are the names of the objects whose bundles are kept. They need not exist.
+	APIServices, MutatingWebhooks, ValidatingWebhooks []string
+	Clock                                             clock.Clock
+	Log                                               logr.Logger
 }
 
 // Keeper is the serving certificate as a dynamiccertificates.CertKeyContentProvider, and what keeps it. All replicas run
@@ -77,6 +77,9 @@ func NewKeeper(o Options) *Keeper {
 	}
 	for _, name := range o.MutatingWebhooks {
 		k.bundles = append(k.bundles, newBundle(k, mutatingWebhooks, name, named(name)))
+	}
+	for _, name := range o.ValidatingWebhooks {
+		k.bundles = append(k.bundles, newBundle(k, validatingWebhooks, name, named(name)))
 	}
 	return k
 }

@@ -54,7 +54,7 @@ func webhookConfiguration(services ...string) *unstructured.Unstructured {
 
 func fakeDynamic(objects ...runtime.Object) *dynamicfake.FakeDynamicClient {
 	return dynamicfake.NewSimpleDynamicClientWithCustomListKinds(runtime.NewScheme(), map[schema.GroupVersionResource]string{
-		apiServices: "APIServiceList", mutatingWebhooks: "MutatingWebhookConfigurationList",
+		apiServices: "APIServiceList", mutatingWebhooks: "MutatingWebhookConfigurationList", validatingWebhooks: "ValidatingWebhookConfigurationList",
 	}, objects...)
 }
 
@@ -62,7 +62,7 @@ func startKeeper(t *testing.T, client kubernetes.Interface, dyn dynamic.Interfac
 	t.Helper()
 	k := NewKeeper(Options{
 		Client: client, Dynamic: dyn, Namespace: "kubetide-system", Secret: "kubetide-certs", Service: "kubetide",
-		APIServices: []string{"v1beta1.external.metrics.k8s.io"}, MutatingWebhooks: []string{"kubetide"},
+		APIServices: []string{"v1beta1.external.metrics.k8s.io"}, MutatingWebhooks: []string{"kubetide"}, ValidatingWebhooks: []string{"kubetide"},
 		Clock: clock, Log: testr.New(t),
 	})
 	ctx, cancel := context.WithCancel(t.Context())
@@ -100,7 +100,7 @@ func bundleOf(t *testing.T, dyn dynamic.Interface, resource schema.GroupVersionR
 		t.Fatal(err)
 	}
 	holder, _, _ := unstructured.NestedMap(obj.Object, "spec")
-	if resource == mutatingWebhooks {
+	if resource != apiServices {
 		webhooks, _, _ := unstructured.NestedSlice(obj.Object, "webhooks")
 		holder = webhooks[0].(map[string]any)["clientConfig"].(map[string]any)
 	}
@@ -142,12 +142,14 @@ func shake(t *testing.T, server *tls.Config, ca []byte, now time.Time) error {
 
 func TestOnAnEmptyClusterTheCertificateAndTheBundlesComeToBe(t *testing.T) {
 	client, clock := fake.NewClientset(), clocktesting.NewFakeClock(start)
-	dyn := fakeDynamic(apiService("v1beta1.external.metrics.k8s.io", "kubetide-system", "kubetide"), webhookConfiguration("kubetide"))
+	validating := webhookConfiguration("kubetide")
+	validating.SetKind("ValidatingWebhookConfiguration")
+	dyn := fakeDynamic(apiService("v1beta1.external.metrics.k8s.io", "kubetide-system", "kubetide"), webhookConfiguration("kubetide"), validating)
 	k, _ := startKeeper(t, client, dyn, clock)
 	for _, o := range []struct {
 		resource schema.GroupVersionResource
 		name     string
-	}{{apiServices, "v1beta1.external.metrics.k8s.io"}, {mutatingWebhooks, "kubetide"}} {
+	}{{apiServices, "v1beta1.external.metrics.k8s.io"}, {mutatingWebhooks, "kubetide"}, {validatingWebhooks, "kubetide"}} {
 		eventually(t, o.name+" has a bundle that the server's certificate is trusted with", func() bool {
 			return shake(t, TLSConfig(k), bundleOf(t, dyn, o.resource, o.name), clock.Now()) == nil
 		})
@@ -226,7 +228,10 @@ func TestAtRestNothingIsWritten(t *testing.T) {
 	})
 	eventually(t, "the informers have seen the bundles", func() bool {
 		return !slices.ContainsFunc(k.bundles, func(b *bundle) bool {
-			obj, _, _ := b.informer.GetStore().GetByKey(b.name)
+			obj, exists, _ := b.informer.GetStore().GetByKey(b.name)
+			if !exists { // it need not
+				return false
+			}
 			ops, _ := b.patch(obj.(*unstructured.Unstructured).Object, firstCA(t, client))
 			return len(ops) > 0
 		})

@@ -90,9 +90,18 @@ type Adapter struct {
 	HPATolerance              float64
 }
 
+// What --validation can say.
+const (
+	ValidationEnforce = "enforce"
+	ValidationWarn    = "warn"
+	ValidationOff     = "off"
+)
+
 // Engine is how IHPAs are carried out.
 type Engine struct {
 	ReconcileConcurrency int
+	// Validation is what the webhook does about objects with mistakes.
+	Validation string
 	// AlgorithmJobNamespace holds the jobs of external algorithms; empty means that there are none.
 	AlgorithmJobNamespace string
 	// What the templates of such jobs leave out.
@@ -122,7 +131,7 @@ func Default() *Config {
 		Ingress:    Ingress{ExternalRPSMetricName: "skipper_serve_host_duration_seconds_count", ExternalRPSHostLabel: "host"},
 		Sources:    Sources{ZMONTokenName: "zmon", NakadiTokenName: "nakadi", CredentialsDir: "/meta/credentials"},
 		Outbound:   Outbound{RequestsPerSecond: 500},
-		Engine:     Engine{ReconcileConcurrency: 16},
+		Engine:     Engine{ReconcileConcurrency: 16, Validation: ValidationEnforce},
 	}
 }
 
@@ -309,6 +318,8 @@ func (c *Adapter) Validate() error {
 // RegisterFlags binds the settings to flags without a prefix, under Kapacity's names.
 func (c *Engine) RegisterFlags(fs *pflag.FlagSet, _ string) {
 	fs.IntVar(&c.ReconcileConcurrency, "reconcile-concurrency", c.ReconcileConcurrency, "How many objects of a kind are worked on at once.")
+	fs.StringVar(&c.Validation, "validation", c.Validation,
+		"What becomes of IHPAs, HorizontalPortraits and ReplicaProfiles with mistakes: enforce (they are refused), warn (kubectl prints a warning) or off.")
 	fs.StringVar(&c.AlgorithmJobNamespace, "algorithm-job-namespace", c.AlgorithmJobNamespace,
 		"The namespace for the CronJobs of external algorithms. Who may write HorizontalPortraits or IHPAs may run pods there. Empty: there are none.")
 	fs.StringVar(&c.AlgorithmJobDefaultServiceAccount, "algorithm-job-default-service-account", c.AlgorithmJobDefaultServiceAccount,
@@ -324,6 +335,9 @@ func (c *Engine) Validate() error {
 	var bad mistakes
 	if c.ReconcileConcurrency < 1 {
 		bad.add("reconcile-concurrency", "must be at least 1, is %d", c.ReconcileConcurrency)
+	}
+	if c.Validation != ValidationEnforce && c.Validation != ValidationWarn && c.Validation != ValidationOff {
+		bad.add("validation", "must be enforce, warn or off, is %q", c.Validation)
 	}
 	if c.AlgorithmJobNamespace != "" && len(validation.IsDNS1123Label(c.AlgorithmJobNamespace)) > 0 {
 		bad.add("algorithm-job-namespace", "%q is no name of a namespace", c.AlgorithmJobNamespace)

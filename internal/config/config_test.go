@@ -147,6 +147,7 @@ func TestMistakesAreNamedInOneLine(t *testing.T) {
 		"a namespace that can't be one":             {inputs{args: []string{"--namespace=A_b"}}, `--namespace: "A_b"`},
 		"no namespace for jobs":                     {inputs{args: []string{"--algorithm-job-namespace=Jobs"}}, `--algorithm-job-namespace: "Jobs" is no name of a namespace`},
 		"no account for jobs":                       {inputs{args: []string{"--algorithm-job-default-service-account=a b"}}, `--algorithm-job-default-service-account: "a b" is no name of a ServiceAccount`},
+		"an unknown word for validation":            {inputs{args: []string{"--validation=Enforce"}}, `--validation: must be enforce, warn or off, is "Enforce"`},
 		"no concurrency":                            {inputs{args: []string{"--reconcile-concurrency=0"}}, `--reconcile-concurrency: must be at least 1`},
 		"a rate of 0 that client-go takes for 5":    {inputs{args: []string{"--kube-client-qps=0"}}, `--kube-client-qps: must be above 0`},
 		"a list item that is no plain value":        {inputs{file: "modules: [[engine]]"}, `must be a list of plain values`},

@@ -30,6 +30,10 @@ const (
 	PodWebhookPath = "/mutate-v1-pod"
 	// PodWebhookName is that webhook's name in its configuration.
 	PodWebhookName = "mpod.kb.io"
+	// ValidationWebhookPath is where the API server sends objects of this group to be validated, and ValidationWebhookName the name of
+	// that webhook. Kubetide additions.
+	ValidationWebhookPath = "/validate-autoscaling-kapacitystack-io-v1alpha1"
+	ValidationWebhookName = "vscaling.kubetide.io"
 
 	// LeaderElectionID is the name of Kapacity's own lease. Two engines that respect it never write at once.
 	LeaderElectionID = "kapacity-manager.kapacitystack.io"
