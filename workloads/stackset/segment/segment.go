@@ -191,10 +191,9 @@ func ordered(live Live, layout []Place, chain []int) []Place {
 		}
 	}
 	written := make([]bool, len(layout))
+	// Nobody needs to be held back for the one to the left: it would wait for this one, or be free and so written before.
 	waits := func(i int) bool {
-		left := i > 0 && !written[i-1] && goal[i].Lo > now[i-1].Hi
-		right := i+1 < len(layout) && !written[i+1] && goal[i].Hi < now[i+1].Lo
-		return left || right
+		return i+1 < len(layout) && !written[i+1] && goal[i].Hi < now[i+1].Lo
 	}
 	var writes []Place
 	for range layout {
