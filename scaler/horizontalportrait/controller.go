@@ -164,7 +164,9 @@ func (r *Reconciler) externalJob(ctx context.Context, hp *kapacity.HorizontalPor
 // outcome is what there is to say of an attempt.
 type outcome struct {
 	// data is nil where the portrait stays what it is.
-	data      *kapacity.PortraitData
+	data *kapacity.PortraitData
+	// panic is what the panic window remembers beside data; nil where there is none.
+	panic     *kapacity.PanicStatus
 	generated bool
 	// warns says that the message tells of something that is wrong.
 	warns           bool
@@ -184,8 +186,11 @@ func succeeded(data *kapacity.PortraitData) outcome {
 // whole list of conditions, hence the lock.
 func (r *Reconciler) write(ctx context.Context, hp *kapacity.HorizontalPortrait, o outcome) error {
 	before := hp.DeepCopy()
-	if o.data != nil && !sameData(hp.Status.PortraitData, o.data) {
-		hp.Status.PortraitData = o.data
+	if o.data != nil {
+		if !sameData(hp.Status.PortraitData, o.data) {
+			hp.Status.PortraitData = o.data
+		}
+		hp.Status.Panic = o.panic
 	}
 	hp.Status.ObservedGeneration = hp.Generation
 	c := metav1.Condition{Type: kapacity.ConditionPortraitGenerated, Status: metav1.ConditionFalse, Reason: o.reason, Message: event.Bounded(o.message),

@@ -31,6 +31,7 @@ import (
 	kapacity "github.com/kubetide/kubetide/api/kapacity/v1alpha1"
 	"github.com/kubetide/kubetide/internal/decision"
 	"github.com/kubetide/kubetide/internal/sample"
+	"github.com/kubetide/kubetide/portraits/reactive"
 	"github.com/kubetide/kubetide/scaler/enginetest"
 	"github.com/kubetide/kubetide/scaler/wants"
 )
@@ -943,9 +944,12 @@ func TestABurstIsAnsweredAtOnceAndForgottenSlowly(t *testing.T) {
 	if got := run(55*time.Second, 20_000); slices.Min(got) < high {
 		t.Errorf("lowered within the stable window: %v", got)
 	}
+	if p := g.hp().Status.Panic; p == nil || !p.Panicking || p.Until == nil || p.Replicas != high {
+		t.Errorf("the status does not show the panic: %+v", p)
+	}
 	g.restart()
-	if got := run(5*time.Second, 20_000); slices.Min(got) < high-2 {
-		t.Errorf("lowered at once by a restart: %v", got)
+	if got := run(4*time.Second, 20_000); slices.Min(got) < high {
+		t.Errorf("the panic ended with the process: %v", got)
 	}
 	if got := run(2*time.Minute, 20_000); got[len(got)-1] != 2 {
 		t.Errorf("in the end: %v", got)
@@ -953,6 +957,80 @@ func TestABurstIsAnsweredAtOnceAndForgottenSlowly(t *testing.T) {
 	p, _ := g.Details.Get(enginetest.Namespace, enginetest.Name)
 	if p.Note != "2 now, 2 by the mean of the last 1m0s" {
 		t.Errorf("note %q", p.Note)
+	}
+	if p := g.hp().Status.Panic; p == nil || p.Panicking || p.Until != nil {
+		t.Errorf("the status still shows a panic: %+v", p)
+	}
+	g.World.Writes = nil
+	if run(5*time.Minute, 20_000); len(g.World.Writes) > 0 {
+		t.Errorf("written at rest: %v", g.World.Writes)
+	}
+	g.edit(func(hp *kapacity.HorizontalPortrait) { hp.Spec.Algorithm.KubeHPA.PanicWindow = nil })
+	g.sync()
+	if p := g.hp().Status.Panic; p != nil {
+		t.Errorf("the window is gone, its status is not: %+v", p)
+	}
+}
+
+// A process that ends in the middle of a panic, and one that ends in the middle of what leads to it, make no difference.
+func TestAPanicIsTheSameAcrossRestarts(t *testing.T) {
+	play := func(restart bool) (seen []int32) {
+		hp := portrait(queue("10"))
+		hp.Spec.Algorithm.KubeHPA = &kapacity.KubeHPAPortraitAlgorithm{PanicWindow: &kapacity.PanicWindow{StableSeconds: 60, WindowPercent: 10, ThresholdPercent: 200}}
+		g := newRig(t, hp, workload(2, 2)...)
+		for second := range 240 {
+			load := int64(20_000)
+			switch {
+			case second >= 70 && second < 90:
+				load = 90_000
+			case second >= 100 && second < 103:
+				load = 150_000
+			}
+			g.says("queue", load)
+			g.sync()
+			seen = append(seen, g.replicas())
+			if n := len(g.hp().Status.Panic.Wanted); n > 32 {
+				t.Fatalf("%d steps in the status", n)
+			}
+			if restart && second%7 == 3 {
+				g.restart()
+			}
+			g.World.Clock.Step(time.Second)
+		}
+		return seen
+	}
+	want, got := play(false), play(true)
+	if slices.Max(want) < 9 || want[len(want)-1] != 2 {
+		t.Fatalf("no panic, or no end of it: %v", want)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("with restarts (-without +with):\n%s", diff)
+	}
+}
+
+func TestAPanicOfTheStatusIsPutInOrder(t *testing.T) {
+	at := func(s int) metav1.MicroTime {
+		return metav1.NewMicroTime(enginetest.Start.Add(time.Duration(s) * time.Second))
+	}
+	until := at(30)
+	for name, s := range map[string]*kapacity.PanicStatus{
+		"nothing":           nil,
+		"an empty one":      {},
+		"without steps":     {Panicking: true, Until: &until, Replicas: 7},
+		"out of order":      {Panicking: true, Replicas: -3, Wanted: []kapacity.PanicStep{{Since: at(5), Replicas: -1}, {Since: at(-5), Replicas: 3}, {Since: at(0), Replicas: 4}}},
+		"from the future":   {Wanted: []kapacity.PanicStep{{Since: at(1000), Replicas: 9}}},
+		"what is not panic": {Until: &until, Replicas: 8, Wanted: []kapacity.PanicStep{{Since: at(-5), Replicas: 3}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			state := panicOf(s)
+			if !slices.IsSortedFunc(state.Steps, func(a, b reactive.PanicStep) int { return a.At.Compare(b.At) }) || state.Most < 0 || !state.Panicking && !state.Until.IsZero() {
+				t.Errorf("%+v", state)
+			}
+			p := reactive.Panic{StableWindow: time.Minute, WindowPercent: 10, ThresholdPercent: 200}
+			if _, n, _, _ := p.Decide(state, 4, 4, enginetest.Start); n < 3 || n > 4 {
+				t.Errorf("%d wanted of %+v", n, state)
+			}
+		})
 	}
 }
 

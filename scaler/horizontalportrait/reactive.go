@@ -93,6 +93,9 @@ func (r *Reconciler) reactive(ctx context.Context, hp *kapacity.HorizontalPortra
 		w.Memory.notice(in.crowd.spec, in.now)
 	}
 	in.max = r.limit(ctx, hp)
+	if len(w.Memory.panic.Steps) == 0 {
+		w.Memory.panic = panicOf(hp.Status.Panic)
+	}
 
 	v := in.evaluate()
 	w.Memory.panic = v.panic
@@ -106,6 +109,7 @@ func (r *Reconciler) reactive(ctx context.Context, hp *kapacity.HorizontalPortra
 	switch {
 	case v.err == nil:
 		o := succeeded(&kapacity.PortraitData{Type: kapacity.StaticPortraitData, Static: &kapacity.StaticPortrait{Replicas: v.replicas}})
+		o.panic = panicStatus(v.panic)
 		if v.note != "" {
 			o.message, o.warns = o.message+"; "+v.note, v.partial
 		}

@@ -19,6 +19,7 @@ import (
 // +kubebuilder:printcolumn:name="Algorithm",type=string,JSONPath=`.spec.algorithm.type`,description="Who makes the portrait"
 // +kubebuilder:printcolumn:name="Generated",type=string,JSONPath=`.status.conditions[?(@.type=="PortraitGenerated")].status`,description="Whether the last attempt succeeded"
 // +kubebuilder:printcolumn:name="Replicas",type=integer,JSONPath=`.status.portraitData.static.replicas`,priority=1,description="Replicas of a static portrait"
+// +kubebuilder:printcolumn:name="Panic",type=boolean,JSONPath=`.status.panic.panicking`,priority=1,description="Whether a burst is being answered"
 // +kubebuilder:printcolumn:name="Expires",type=string,JSONPath=`.status.portraitData.expireTime`,priority=1,description="When the portrait ends"
 // +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="PortraitGenerated")].reason`,priority=1,description="Why the last attempt succeeded or failed"
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
@@ -341,6 +342,42 @@ type HorizontalPortraitStatus struct {
 	// The generation of the spec that this status is about. A Kubetide addition.
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+
+	// What the panic window remembers. Absent: the spec has none. A Kubetide addition.
+	// +optional
+	Panic *PanicStatus `json:"panic,omitempty"`
+}
+
+// PanicStatus is what a panic window remembers, so that a panic goes on after a restart. It is written when something else is
+// wanted, not with each sample.
+type PanicStatus struct {
+	// Whether a panic goes on: the replica count is not lowered meanwhile.
+	Panicking bool `json:"panicking"`
+
+	// When the panic ends. Absent: its sign still stands, or there is none.
+	// +optional
+	Until *metav1.MicroTime `json:"until,omitempty"`
+
+	// The most replicas that were wanted in the panic.
+	// +kubebuilder:validation:Minimum=0
+	// +optional
+	Replicas int32 `json:"replicas,omitempty"`
+
+	// The changes of what was wanted in the stable window, and the last one before it, oldest first.
+	// +kubebuilder:validation:MaxItems=32
+	// +listType=atomic
+	// +optional
+	Wanted []PanicStep `json:"wanted,omitempty"`
+}
+
+// PanicStep is a replica count that was wanted from a moment on.
+type PanicStep struct {
+	// Since when.
+	Since metav1.MicroTime `json:"since"`
+
+	// The number of replicas.
+	// +kubebuilder:validation:Minimum=0
+	Replicas int32 `json:"replicas"`
 }
 
 // PortraitDataType is the form of a portrait.
