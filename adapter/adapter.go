@@ -20,6 +20,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apiserver/pkg/server/dynamiccertificates"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/informers"
@@ -101,7 +102,6 @@ type Adapter struct {
 
 	workloads informers.SharedInformerFactory // pods and the kinds with a known scale
 	hpas      informers.SharedInformerFactory
-	hpasSeen  cache.ResourceEventHandlerRegistration
 	events    record.EventBroadcaster
 	pods      *pods
 	scales    *scales
@@ -123,7 +123,10 @@ type demand struct {
 // New opens the port of the metrics APIs and prepares everything; nothing is collected or served before Run.
 func New(o Options) (*Adapter, error) {
 	o = o.withDefaults()
-	client, err := kubernetes.NewForConfig(o.Config)
+	// Objects come as protobuf: JSON costs several times the work and garbage.
+	compact := rest.CopyConfig(o.Config)
+	compact.AcceptContentTypes, compact.ContentType = runtime.ContentTypeProtobuf+","+runtime.ContentTypeJSON, runtime.ContentTypeProtobuf
+	client, err := kubernetes.NewForConfig(compact)
 	if err != nil {
 		return nil, fmt.Errorf("adapter: %w", err)
 	}
@@ -198,9 +201,7 @@ func build(o Options, client kubernetes.Interface, mapper meta.RESTMapper, gette
 	if err != nil {
 		return nil, fmt.Errorf("adapter: %w", err)
 	}
-	if a.hpasSeen, err = a.hpas.Autoscaling().V2().HorizontalPodAutoscalers().Informer().AddEventHandler(a.discovery.Handler()); err != nil {
-		return nil, fmt.Errorf("adapter: %w", err)
-	}
+	a.hpas.Autoscaling().V2().HorizontalPodAutoscalers().Informer() // the factory starts those that have been asked for
 	if o.CustomMetrics || o.ExternalMetrics || o.Decisions != nil {
 		tide := tideapi.Group(tideapi.Options{Decisions: o.Decisions, Samples: a.store, Clock: o.Clock})
 		a.server, err = metricsapi.NewServer(metricsapi.ServerOptions{
@@ -344,16 +345,22 @@ func (a *Adapter) awaitRoutes(ctx context.Context) {
 	a.routes.wait(ctx)
 }
 
-// warmUp starts the informers in the order in which they need each other, and waits until the adapter is ready.
+// warmUp starts the informers, looks at HPAs once what they need is known, and waits until the adapter is ready.
 func (a *Adapter) warmUp(ctx context.Context) error {
+	if !a.options.DisregardHPAs {
+		a.hpas.Start(ctx.Done())
+	}
 	a.workloads.Start(ctx.Done())
 	a.workloads.WaitForCacheSync(ctx.Done())
 	a.awaitRoutes(ctx)
 	if !a.options.DisregardHPAs {
-		a.hpas.Start(ctx.Done())
-	}
-	if !a.options.DisregardHPAs && !cache.WaitForCacheSync(ctx.Done(), a.hpasSeen.HasSynced) {
-		return nil // ctx has ended
+		seen, err := a.hpas.Autoscaling().V2().HorizontalPodAutoscalers().Informer().AddEventHandler(a.discovery.Handler())
+		if err != nil && ctx.Err() == nil {
+			return fmt.Errorf("adapter: %w", err)
+		}
+		if err != nil || !cache.WaitForCacheSync(ctx.Done(), seen.HasSynced) {
+			return nil // ctx has ended
+		}
 	}
 	enough, cancel := context.WithTimeout(ctx, a.options.WarmUp)
 	defer cancel()

@@ -49,6 +49,8 @@ func slim(obj any) (any, error) {
 		o.Status = corev1.PodStatus{Phase: o.Status.Phase, Conditions: o.Status.Conditions, PodIP: o.Status.PodIP, PodIPs: o.Status.PodIPs, StartTime: o.Status.StartTime}
 	case *autoscalingv2.HorizontalPodAutoscaler:
 		o.Annotations = annotations.Slim(o.Annotations)
+		// The engine, which reads this, too, wants to know the count.
+		o.Status = autoscalingv2.HorizontalPodAutoscalerStatus{CurrentReplicas: o.Status.CurrentReplicas}
 	case *appsv1.Deployment:
 		o.Annotations, o.Labels = nil, nil
 		o.Spec = appsv1.DeploymentSpec{Selector: o.Spec.Selector, Replicas: o.Spec.Replicas}

@@ -17,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/uuid"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
+	toolscache "k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/leaderelection/resourcelock"
 	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -142,6 +143,7 @@ func (w *writer) manager() (manager.Manager, error) {
 				&corev1.Pod{}:                            {Transform: slimPod},
 				&autoscalingv2.HorizontalPodAutoscaler{}: {Transform: slimHPA},
 			},
+			NewInformer: w.informer,
 		},
 		Metrics:                             metricsserver.Options{BindAddress: "0"},
 		HealthProbeBindAddress:              "0",
@@ -168,6 +170,14 @@ func (w *writer) manager() (manager.Manager, error) {
 		}
 	}
 	return mgr, mgr.Add(manager.RunnableFunc(w.lead))
+}
+
+// informer is the adapter's where it watches the same, and else one of the engine's own.
+func (w *writer) informer(lw toolscache.ListerWatcher, kind runtime.Object, resync time.Duration, indexers toolscache.Indexers) toolscache.SharedIndexInformer {
+	if _, ok := kind.(*autoscalingv2.HorizontalPodAutoscaler); ok && w.config.Enabled(config.ModuleAdapter) {
+		return w.adapter.HPAs()
+	}
+	return toolscache.NewSharedIndexInformer(lw, kind, resync, indexers)
 }
 
 // leaseName keeps adapters that are installed apart from taking the lead from the engine; their leader only writes Events.
