@@ -1,0 +1,198 @@
+package step
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/record"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	kai "github.com/kubetide/kubetide/api/kai/v1alpha1"
+	"github.com/kubetide/kubetide/scaler/event"
+	"github.com/kubetide/kubetide/scaler/target"
+)
+
+// The reasons of failures with objects.
+const (
+	ReasonNameTaken = "NameTaken"
+	ReasonWaiting   = "WaitingForDeletion"
+	ReasonRefused   = "RefusedByAPIServer"
+	ReasonFailed    = "WriteFailed"
+)
+
+// maxSettled bounds what is remembered of objects, those among them that are gone.
+const maxSettled = 10_000
+
+// failure is why an object is not as it should be. Those of the spec's making are not tried again before something changes.
+type failure struct {
+	Problem
+	err   error
+	retry bool
+}
+
+// children brings objects to what is wanted of them, for both controllers.
+type children struct {
+	client client.Client
+	// direct sees what the cache leaves out: objects without the label of a Step.
+	direct   client.Reader
+	recorder record.EventRecorder
+	// owners are of one kind, and each child has their label.
+	owners owners
+
+	mu sync.Mutex
+	// settled holds, for an object whose spec the API server turned into something that is not known to follow from what was wanted
+	// (an admission webhook, a default of a newer version), what was wanted and what came of it. There is nothing to write while both
+	// are so.
+	settled map[types.UID]string
+}
+
+// ensure creates or patches the child. live is nil if there is none. It returns what is there then.
+func (c *children) ensure(ctx context.Context, owner, live, want client.Object) (client.Object, *failure) {
+	what := kindOf(want) + " " + want.GetName()
+	if isNil(live) {
+		created := want.DeepCopyObject().(client.Object)
+		err := c.client.Create(ctx, created, client.FieldOwner(target.FieldManager))
+		if err == nil {
+			c.recorder.Eventf(owner, corev1.EventTypeNormal, "Created", "Created %s", what)
+			c.settle(created, want)
+			return created, nil
+		}
+		if !apierrors.IsAlreadyExists(err) {
+			return nil, refusal("create "+what, err)
+		}
+		// It lacks the label, or the cache has not seen it yet.
+		live = want.DeepCopyObject().(client.Object)
+		if err := c.direct.Get(ctx, client.ObjectKeyFromObject(want), live); err != nil {
+			return nil, refusal("read "+what, err)
+		}
+	}
+	if f := c.claim(owner, live, what); f != nil {
+		return nil, f
+	}
+	next, drifted := update(live, want, c.isSettled(live, want))
+	if equality.Semantic.DeepEqual(live, next) {
+		return live, nil
+	}
+	before := live.GetResourceVersion()
+	if err := c.client.Patch(ctx, next, client.MergeFromWithOptions(live, client.MergeFromWithOptimisticLock{}), client.FieldOwner(target.FieldManager)); err != nil {
+		return live, refusal("update "+what, err)
+	}
+	if drifted {
+		c.settle(next, want)
+	}
+	if next.GetResourceVersion() != before {
+		c.recorder.Eventf(owner, corev1.EventTypeNormal, "Updated", "Updated %s", what)
+	}
+	return next, nil
+}
+
+// claim says why the live object is not the owner's to write.
+func (c *children) claim(owner, live client.Object, what string) *failure {
+	controller := metav1.GetControllerOfNoCopy(live)
+	if controller != nil && controller.UID == owner.GetUID() && live.GetDeletionTimestamp() == nil {
+		return nil
+	}
+	predecessor := controller != nil && controller.Kind == c.owners.kind && controller.Name == owner.GetName() && strings.HasPrefix(controller.APIVersion, kai.SchemeGroupVersion.Group+"/")
+	switch {
+	case live.GetDeletionTimestamp() != nil || predecessor:
+		// The garbage collector takes what an earlier owner of this name has left; that is seen when it is gone.
+		return &failure{Problem: Problem{ReasonWaiting, what + " is being deleted; it is made anew when it is gone"}}
+	case controller == nil && live.GetLabels()[c.owners.label] == owner.GetName():
+		return nil // left behind by --cascade=orphan
+	case controller == nil:
+		return &failure{Problem: Problem{ReasonNameTaken, what + " is there already, and was not made for this " + c.owners.kind}}
+	}
+	return &failure{Problem: Problem{ReasonNameTaken, fmt.Sprintf("%s is there already, and belongs to %s %s", what, controller.Kind, controller.Name)}}
+}
+
+func refusal(doing string, err error) *failure {
+	f := &failure{Problem: Problem{ReasonFailed, event.Bounded(fmt.Sprintf("%s: %v", doing, err))}, err: fmt.Errorf("%s: %w", doing, err), retry: true}
+	switch {
+	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
+		f.retry = false
+	case apierrors.IsInvalid(err), apierrors.IsBadRequest(err), apierrors.IsRequestEntityTooLargeError(err):
+		f.Reason, f.retry = ReasonRefused, false
+	}
+	return f
+}
+
+func (c *children) isSettled(live, want client.Object) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	was, there := c.settled[live.GetUID()]
+	return there && was == fingerprint(live, want)
+}
+
+func (c *children) settle(live, want client.Object) {
+	_, drifted := update(live, want, true)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !drifted {
+		delete(c.settled, live.GetUID())
+		return
+	}
+	if c.settled == nil || len(c.settled) >= maxSettled {
+		c.settled = map[types.UID]string{} // at worst each costs a write again
+	}
+	c.settled[live.GetUID()] = fingerprint(live, want)
+}
+
+// fingerprint is of what an object's spec is and should be, without what others own.
+func fingerprint(objects ...client.Object) string {
+	h := fnv.New128a()
+	for _, o := range objects {
+		switch o := o.DeepCopyObject().(type) {
+		case *appsv1.Deployment:
+			o.Spec.Replicas, o.Spec.Paused, o.Spec.Template.ObjectMeta = nil, false, metav1.ObjectMeta{}
+			_ = json.NewEncoder(h).Encode(o.Spec)
+		case *corev1.Service:
+			_ = json.NewEncoder(h).Encode(o.Spec)
+		case *autoscalingv2.HorizontalPodAutoscaler:
+			_ = json.NewEncoder(h).Encode(o.Spec)
+		case *kai.Step:
+			_ = json.NewEncoder(h).Encode(o.Spec)
+		}
+	}
+	return string(h.Sum(nil))
+}
+
+func kindOf(o client.Object) string { return reflect.TypeOf(o).Elem().Name() }
+
+func isNil(o client.Object) bool { return o == nil || reflect.ValueOf(o).IsNil() }
+
+// lookAgain is how often it is looked whether a name is free that somebody else has: that object is not watched.
+const lookAgain = time.Minute
+
+func after(failures []*failure) reconcile.Result {
+	if slices.ContainsFunc(failures, func(f *failure) bool { return f.Reason == ReasonNameTaken }) {
+		return reconcile.Result{RequeueAfter: lookAgain}
+	}
+	return reconcile.Result{}
+}
+
+// retries joins what is worth another try. A conflict is: somebody was faster.
+func retries(failures []*failure) error {
+	var all []error
+	for _, f := range failures {
+		if f.retry {
+			all = append(all, f.err)
+		}
+	}
+	return errors.Join(all...)
+}
