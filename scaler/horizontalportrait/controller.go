@@ -166,7 +166,9 @@ type outcome struct {
 	// data is nil where the portrait stays what it is.
 	data *kapacity.PortraitData
 	// panic is what the panic window remembers beside data; nil where there is none.
-	panic     *kapacity.PanicStatus
+	panic *kapacity.PanicStatus
+	// shared says whose pods the selector matches as well, beside data.
+	shared    string
 	generated bool
 	// warns says that the message tells of something that is wrong.
 	warns           bool
@@ -192,6 +194,7 @@ func (r *Reconciler) write(ctx context.Context, hp *kapacity.HorizontalPortrait,
 		}
 		hp.Status.Panic = o.panic
 	}
+	told := r.setShared(hp, o)
 	hp.Status.ObservedGeneration = hp.Generation
 	c := metav1.Condition{Type: kapacity.ConditionPortraitGenerated, Status: metav1.ConditionFalse, Reason: o.reason, Message: event.Bounded(o.message),
 		ObservedGeneration: hp.Generation, LastTransitionTime: metav1.NewTime(r.Clock.Now().Truncate(time.Second))}
@@ -209,6 +212,9 @@ func (r *Reconciler) write(ctx context.Context, hp *kapacity.HorizontalPortrait,
 	}
 	if err := r.Client.Status().Patch(ctx, hp, optimistic(before), client.FieldOwner(target.FieldManager)); err != nil {
 		return fmt.Errorf("write status: %w", err)
+	}
+	if told != "" {
+		r.Recorder.Event(hp, corev1.EventTypeWarning, kapacity.ReasonPodsOfOthers, told)
 	}
 	if !known && o.warns {
 		r.Recorder.Event(hp, corev1.EventTypeWarning, c.Reason, c.Message)

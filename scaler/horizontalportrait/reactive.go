@@ -109,7 +109,7 @@ func (r *Reconciler) reactive(ctx context.Context, hp *kapacity.HorizontalPortra
 	switch {
 	case v.err == nil:
 		o := succeeded(&kapacity.PortraitData{Type: kapacity.StaticPortraitData, Static: &kapacity.StaticPortrait{Replicas: v.replicas}})
-		o.panic = panicStatus(v.panic)
+		o.panic, o.shared = panicStatus(v.panic), in.crowd.shared
 		if v.note != "" {
 			o.message, o.warns = o.message+"; "+v.note, v.partial
 		}
@@ -145,6 +145,8 @@ type crowd struct {
 	pods         []*corev1.Pod
 	// left says of a pod's sample that it does not count.
 	left func(pod string) bool
+	// shared names the other workloads whose pods the selector matches; empty if there are none.
+	shared string
 }
 
 func (r *Reconciler) crowd(ctx context.Context, hp *kapacity.HorizontalPortrait, selection kapacity.PodSelection) (crowd, error) {
@@ -188,6 +190,7 @@ func (r *Reconciler) crowd(ctx context.Context, hp *kapacity.HorizontalPortrait,
 		client.UnsafeDisableDeepCopy, client.DisableReadYourWritesConsistency); err != nil {
 		return crowd{}, fmt.Errorf("%s: %w: %w", t.Name(), target.ErrListPods, err)
 	}
+	c.shared = r.shared(ctx, t, all.Items)
 	c.pods = c.pods[:0]
 	for i := range all.Items {
 		if p := &all.Items[i]; isHeld(p) {

@@ -117,3 +117,17 @@ func TestAPortraitThatFailsForbidsLowering(t *testing.T) {
 		t.Errorf("not lowered once it is well: %s", got)
 	}
 }
+
+func TestASharedSelectorIsToldWithTheIHPA(t *testing.T) {
+	w := world(t, enginetest.Deployment(3), enginetest.IHPAOf("Deployment", nil, reactive(1)))
+	w.Advance(0)
+	hp := portraitOf(w)
+	hp.Status.PortraitData = &kapacity.PortraitData{Type: kapacity.StaticPortraitData, Static: &kapacity.StaticPortrait{Replicas: 3}}
+	hp.Status.Conditions = []metav1.Condition{{Type: kapacity.ConditionSelectorShared, Status: metav1.ConditionTrue, Reason: kapacity.ReasonPodsOfOthers, Message: "pods of Job load"}}
+	w.Simulate(func() { w.Must(w.Client.Status().Update(w.Context(), hp)) })
+	w.Advance(0)
+	c := meta.FindStatusCondition(w.IHPA().Status.Conditions, kapacity.ConditionPortraitsHealthy)
+	if c == nil || c.Status != metav1.ConditionTrue || c.Message != messageHealthy+warningMark+"Dynamic-Reactive: pods of Job load" {
+		t.Errorf("%+v", c)
+	}
+}

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	kapacity "github.com/kubetide/kubetide/api/kapacity/v1alpha1"
@@ -123,7 +125,11 @@ func dynamic(k keptPortrait) portraits.Portrait {
 	if k.err != nil {
 		return failing{k.err}
 	}
-	return found{data: k.hp.Status.PortraitData, name: k.hp.Namespace + "/" + k.hp.Name, failed: generated(k.hp)}
+	f := found{data: k.hp.Status.PortraitData, name: k.hp.Namespace + "/" + k.hp.Name, failed: generated(k.hp)}
+	if c := meta.FindStatusCondition(k.hp.Status.Conditions, kapacity.ConditionSelectorShared); c != nil && c.Status == metav1.ConditionTrue {
+		f.warning = c.Message
+	}
+	return f
 }
 
 // found is the portrait in a HorizontalPortrait's status.
@@ -132,11 +138,16 @@ type found struct {
 	name string
 	// failed is why it could not be made anew.
 	failed error
+	// warning is what the user should mend though it was made.
+	warning string
 }
 
 // Evaluate implements portraits.Portrait. Replicas of 0 are as good as any other number.
 func (f found) Evaluate(now time.Time) portraits.Opinion {
 	o := f.read(now)
+	if f.warning != "" {
+		o.Warnings = append(o.Warnings, f.warning)
+	}
 	if f.failed != nil {
 		o.Err = errors.Join(o.Err, fmt.Errorf("HorizontalPortrait %s: %w", f.name, f.failed))
 	}

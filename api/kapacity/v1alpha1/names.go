@@ -165,6 +165,13 @@ const (
 // ConditionPortraitGenerated is the type of the condition of a HorizontalPortrait.
 const ConditionPortraitGenerated = "PortraitGenerated"
 
+// ConditionSelectorShared is the type of the condition of a HorizontalPortrait that is there, and True, while the selector of its workload
+// matches pods of another one as well; ReasonPodsOfOthers is its reason. Kubetide additions.
+const (
+	ConditionSelectorShared = "SelectorShared"
+	ReasonPodsOfOthers      = "PodsOfOthers"
+)
+
 // Reasons of ConditionPortraitGenerated; all but the first are also reasons of Warning events.
 const (
 	ReasonSucceededGeneratePortrait             = "SucceededGeneratePortrait"
