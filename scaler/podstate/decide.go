@@ -324,6 +324,16 @@ func (d *decider) protect() {
 			d.plan.SetCosts = append(d.plan.SetCosts, p)
 		}
 	}
+	// After an outage of the API server kube-controller-manager may learn of the new count before it learns which pods were cut.
+	var ready int32
+	for _, p := range d.pods {
+		if p.Ready {
+			ready++
+		}
+	}
+	if d.w.CountedReady > ready {
+		d.plan.Wait = fmt.Sprintf("its ReplicaSet still counts %d ready pods, and there are %d", d.w.CountedReady, ready)
+	}
 }
 
 func (p Pod) condition() string {

@@ -96,8 +96,10 @@ type Workload struct {
 	OrderedReady bool
 	// Updating says why cut pods must be restored for now, for example "StatefulSet web is rolling out revision web-7"; empty
 	// otherwise. A Deployment with pods of more than one ReplicaSet is found here without it.
-	Updating  string
-	Direction Direction
+	Updating string
+	// CountedReady is how many ready pods the ReplicaSets counted last; 0 if that is not known.
+	CountedReady int32
+	Direction    Direction
 }
 
 // DeletionCost is the cost that condemned pods of ReplicaSets get: less than any that a user can give.

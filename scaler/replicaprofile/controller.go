@@ -224,7 +224,7 @@ func supported(rp *kapacity.ReplicaProfile, t *target.Target) (outcome, bool) {
 }
 
 func decide(rp *kapacity.ReplicaProfile, t *target.Target) podstate.Plan {
-	w := podstate.Workload{Replicas: t.Replicas, FirstOrdinal: t.FirstOrdinal(), OrderedReady: t.Ordered, Updating: t.Rollout,
+	w := podstate.Workload{Replicas: t.Replicas, FirstOrdinal: t.FirstOrdinal(), OrderedReady: t.Ordered, Updating: t.Rollout, CountedReady: t.CountedReady,
 		Direction: podstate.Direction(rp.Spec.AllowedScalingDirection)}
 	switch t.Kind {
 	case target.StatefulSet:

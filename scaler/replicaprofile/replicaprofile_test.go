@@ -277,6 +277,18 @@ func TestOnlyWhatMattersOfAPodWakes(t *testing.T) {
 	}
 }
 
+// A scale-down may wait until the ReplicaSet has seen that the cut pods are unready.
+func TestAReplicaSetThatSeesFewerReadyPodsWakes(t *testing.T) {
+	counts := func(ready int32) *appsv1.ReplicaSet {
+		return &appsv1.ReplicaSet{Status: appsv1.ReplicaSetStatus{Replicas: 5, ReadyReplicas: ready}}
+	}
+	for after, want := range map[int32]bool{2: true, 3: false, 4: false} {
+		if got := workloadChanged(event.UpdateEvent{ObjectOld: counts(3), ObjectNew: counts(after)}); got != want {
+			t.Errorf("from 3 ready pods to %d: wakes: %v, want %v", after, got, want)
+		}
+	}
+}
+
 func TestAPodLeadsToItsProfile(t *testing.T) {
 	w := world(t, enginetest.Deployment(1), profile("Deployment", 1, 0))
 	w.Settle()

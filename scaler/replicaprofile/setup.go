@@ -153,7 +153,8 @@ func condition(pod *corev1.Pod, kind corev1.PodConditionType) corev1.ConditionSt
 	return pod.Status.Conditions[i].Status
 }
 
-// workloadChanged passes changes of the spec, /scale's included, and what tells a rollout's beginning and end.
+// workloadChanged passes changes of the spec, /scale's included, what tells a rollout's beginning and end, and
+// that a ReplicaSet has seen pods become unready.
 func workloadChanged(e event.UpdateEvent) bool {
 	if e.ObjectOld.GetGeneration() != e.ObjectNew.GetGeneration() || !equality.Semantic.DeepEqual(e.ObjectOld.GetOwnerReferences(), e.ObjectNew.GetOwnerReferences()) {
 		return true
@@ -163,7 +164,8 @@ func workloadChanged(e event.UpdateEvent) bool {
 		old := e.ObjectOld.(*appsv1.StatefulSet)
 		return old.Status.CurrentRevision != o.Status.CurrentRevision || old.Status.UpdateRevision != o.Status.UpdateRevision
 	case *appsv1.ReplicaSet:
-		return (e.ObjectOld.(*appsv1.ReplicaSet).Status.Replicas > 0) != (o.Status.Replicas > 0)
+		old := e.ObjectOld.(*appsv1.ReplicaSet)
+		return (old.Status.Replicas > 0) != (o.Status.Replicas > 0) || old.Status.ReadyReplicas > o.Status.ReadyReplicas
 	}
 	return false
 }

@@ -119,6 +119,8 @@ type Target struct {
 	Pods []corev1.Pod
 	// Rollout says why the workload is in the midst of a change of its pods; empty if it is not.
 	Rollout string
+	// CountedReady is how many ready pods the controller that removes them counted last; 0 if that is not known.
+	CountedReady int32
 	// Ordered is true for a StatefulSet that handles its pods one after the other (OrderedReady).
 	Ordered bool
 	// Ordinals is true for Kind Owned if the pods are those of something called StatefulSet, which removes the highest ordinals.
@@ -273,6 +275,7 @@ func (r Resolver) get(ctx context.Context, namespace string, ref autoscalingv2.C
 			rs := &sets.Items[i]
 			if ptr.Deref(rs.Spec.Replicas, 1) > 0 || rs.Status.Replicas > 0 {
 				active = append(active, rs)
+				t.CountedReady += rs.Status.ReadyReplicas
 				names = append(names, rs.Name)
 			}
 		}
@@ -288,7 +291,7 @@ func (r Resolver) get(ctx context.Context, namespace string, ref autoscalingv2.C
 		if err := r.Client.Get(ctx, key, o); err != nil {
 			return nil, err
 		}
-		t.Object, t.Replicas = o, ptr.Deref(o.Spec.Replicas, 1)
+		t.Object, t.Replicas, t.CountedReady = o, ptr.Deref(o.Spec.Replicas, 1), o.Status.ReadyReplicas
 		if err := r.ownedPods(ctx, t, o.Spec.Selector, o); err != nil {
 			return nil, err
 		}

@@ -75,7 +75,9 @@ func podNames(t *Target) []string {
 func TestPodsBelongByOwnershipAndSelector(t *testing.T) {
 	d := deployment()
 	rs := replicaSet("cart-a", 2, d)
+	rs.Status.ReadyReplicas = 2
 	foreign := replicaSet("other-a", 1, nil)
+	foreign.Status.ReadyReplicas = 1
 	relabeled := pod("cart-relabeled", rs, "ReplicaSet")
 	relabeled.Labels = map[string]string{"app": "debug"}
 	r := resolver(d, rs, foreign, pod("cart-a-1", rs, "ReplicaSet"), pod("cart-a-2", rs, "ReplicaSet"),
@@ -87,7 +89,7 @@ func TestPodsBelongByOwnershipAndSelector(t *testing.T) {
 	if diff := cmp.Diff([]string{"cart-a-1", "cart-a-2"}, podNames(got)); diff != "" {
 		t.Error(diff)
 	}
-	if got.Replicas != 2 || got.Rollout != "" || got.Kind != Deployment {
+	if got.Replicas != 2 || got.Rollout != "" || got.Kind != Deployment || got.CountedReady != 2 {
 		t.Errorf("got %+v", got)
 	}
 }
