@@ -76,6 +76,8 @@ func (l *Lab) startControlPlane(ctx context.Context) error {
 		"--root-ca-file="+l.pki.file("ca.crt"), "--service-account-private-key-file="+l.pki.file("service-accounts.key"),
 		"--use-service-account-credentials", "--leader-elect=false", "--bind-address=127.0.0.1",
 		"--kube-api-qps=500", "--kube-api-burst=1000",
+		// Nodes that miss renewals, as in an outage of the API server, would stay unready: their status is written only once.
+		"--node-monitor-grace-period=10m",
 		"--horizontal-pod-autoscaler-sync-period="+l.options.HPASyncPeriod.String())
 	if err != nil {
 		return err
@@ -142,7 +144,41 @@ func (l *Lab) startAPIServer() (*component, error) {
 		"--kubelet-client-certificate=" + l.pki.file("admin.crt"), "--kubelet-client-key=" + l.pki.file("admin.key"),
 		"--audit-policy-file=" + policy, "--audit-log-path=" + l.auditLog(), "--audit-log-maxsize=10000",
 	}
-	return l.run("kube-apiserver", append(args, l.options.APIServerArgs...)...)
+	l.mu.Lock()
+	l.apiServers++
+	log := "kube-apiserver"
+	if l.apiServers > 1 {
+		log = fmt.Sprintf("%s-%d", log, l.apiServers)
+	}
+	l.mu.Unlock()
+	server, err := l.launch(log, l.binaries["kube-apiserver"], nil, append(args, l.options.APIServerArgs...)...)
+	if err == nil {
+		l.mu.Lock()
+		l.apiServer = server
+		l.mu.Unlock()
+	}
+	return server, err
+}
+
+// StopAPIServer kills kube-apiserver: connections break, and new ones are refused. Everything else goes on, without it.
+func (l *Lab) StopAPIServer() {
+	l.mu.Lock()
+	server := l.apiServer
+	l.mu.Unlock()
+	server.kill()
+}
+
+// StartAPIServer brings kube-apiserver back after StopAPIServer, with the data that were there, and returns when it is ready.
+func (l *Lab) StartAPIServer(ctx context.Context) error {
+	server, err := l.startAPIServer()
+	if err != nil {
+		return err
+	}
+	admin, err := rest.HTTPClientFor(l.Config())
+	if err != nil {
+		return err
+	}
+	return server.await(ctx, "it is ready again", get(admin, l.Config().Host+"/readyz"))
 }
 
 // startWith runs a component that speaks to the API server as user.
@@ -300,6 +336,9 @@ func (l *Lab) startKubelet(ctx context.Context) error {
 
 // KubeconfigPath is the administrator's kubeconfig, for use inside the namespaces.
 func (l *Lab) KubeconfigPath() string { return filepath.Join(l.dir, "kubeconfig") }
+
+// KubectlPath is the binary of kubectl, also to be registered as an image.
+func (l *Lab) KubectlPath() string { return l.binaries["kubectl"] }
 
 // Kubectl runs kubectl as administrator and returns what it printed on its standard output; the error carries the rest.
 func (l *Lab) Kubectl(ctx context.Context, args ...string) (string, error) {

@@ -85,6 +85,8 @@ type Lab struct {
 
 	mu         sync.Mutex
 	components []*component
+	apiServer  *component
+	apiServers int // started so far
 	parts      int // started so far
 	forwards   []io.Closer
 	images     map[string]string
