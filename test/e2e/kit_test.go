@@ -103,6 +103,9 @@ func install(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	if err := allowJobs(ctx); err != nil {
+		return err
+	}
 	return Install(ctx, cluster, InstallOptions{
 		BuildFlags: []string{"-race"}, Progress: os.Stderr,
 		Settings: fmt.Sprintf(`
@@ -120,7 +123,8 @@ sources:
   zmon_kariosdb_endpoint: http://%[3]s/kairosdb
   nakadi_endpoint: http://%[3]s/nakadi
   token: hush
-`, metrics.URL, queues.URL, stubs),
+engine: {algorithm_job_namespace: %[4]s}
+`, metrics.URL, queues.URL, stubs, jobs),
 		Env: map[string]string{"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"},
 	})
 }
