@@ -1,0 +1,218 @@
+package e2e
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	kapacity "github.com/kubetide/kubetide/api/kapacity/v1alpha1"
+)
+
+// halves is a strategy by Cutoff in halves, in flow style.
+func halves(interval, observation time.Duration) string {
+	return fmt.Sprintf("grayState: Cutoff, changePercent: 50, changeIntervalSeconds: %d, observationSeconds: %d",
+		int(interval.Seconds()), int(observation.Seconds()))
+}
+
+// grayRun starts a run of a new Deployment from 8 pods to 2 and returns when its first step is taken: 5 serve, 3 are cut.
+func grayRun(t *testing.T, ns, app, strategy string) *chronicle {
+	t.Helper()
+	workload(t, ns, "Deployment", app, 8, "")
+	staticIHPA(t, ns, "Deployment", app, 8, strategy)
+	eventually(t, 20*time.Second, conditionIs(t, ns, app, kapacity.ConditionScalingActive, metav1.ConditionTrue))
+	c := follow(t, ns, app)
+	setStatic(t, ns, app, 2)
+	reach(t, ns, app, state{online: 5, cutoff: 3, endpoints: 5}, 20*time.Second)
+	eventually(t, 10*time.Second, func() error {
+		if g := getIHPA(t, ns, app).Status.Gray; g == nil || g.LastStepTime == nil {
+			return fmt.Errorf("status.gray is %+v: no step is applied yet", g)
+		}
+		return nil
+	})
+	return c
+}
+
+// runs are Kubetide's containers, and how often each was started again.
+func runs(t *testing.T) map[types.UID]int32 {
+	t.Helper()
+	out := map[types.UID]int32{}
+	for _, p := range kubetidePods(t) {
+		for _, s := range p.Status.ContainerStatuses {
+			out[p.UID] = s.RestartCount
+		}
+	}
+	return out
+}
+
+func wantSameProcesses(t *testing.T, before map[types.UID]int32) {
+	t.Helper()
+	if after := runs(t); fmt.Sprint(after) != fmt.Sprint(before) {
+		t.Errorf("Kubetide's containers and their restarts were %v, are %v", before, after)
+	}
+}
+
+// All watches break, as the API server is killed and starts at once; what is changed right afterwards is acted on.
+func TestBrokenWatchesComeBack(t *testing.T) {
+	ns := newNamespace(t)
+	workload(t, ns, "Deployment", "shop", 2, "")
+	staticIHPA(t, ns, "Deployment", "shop", 2, halves(time.Second, 0))
+	eventually(t, 10*time.Second, conditionIs(t, ns, "shop", kapacity.ConditionScalingActive, metav1.ConditionTrue))
+	c := follow(t, ns, "shop")
+	processes := runs(t)
+	began := time.Now()
+	cluster.StopAPIServer()
+	must(t, cluster.StartAPIServer(t.Context()))
+	c.mark("API server restarted")
+	t.Logf("the API server was away for %v", time.Since(began).Round(100*time.Millisecond))
+	changed := time.Now()
+	setStatic(t, ns, "shop", 5)
+	eventually(t, 40*time.Second, wantReplicas(t, ns, "Deployment", "shop", 5))
+	t.Logf("a change right after all watches broke was acted on after %v", time.Since(changed).Round(100*time.Millisecond))
+	eventually(t, 60*time.Second, func() error {
+		if n := len(readyPods(t, ns, "shop")); n != 5 {
+			return fmt.Errorf("%d pods are ready", n)
+		}
+		return nil
+	})
+	c.wantAsked(t, 2, 5)
+	c.wantNoFlap(t)
+	waitForKubetide(t)
+	wantSameProcesses(t, processes)
+}
+
+// Pods that never become ready: the run upwards goes on to its end and no further, and nothing is taken back. Downwards they are
+// the first to go.
+func TestPodsThatNeverBecomeReady(t *testing.T) {
+	t.Parallel()
+	ns := newNamespace(t)
+	create(t, ns, `
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: shop}
+spec:
+  replicas: 3
+  selector: {matchLabels: {app: shop}}
+  template:
+    metadata:
+      labels: {app: shop, kapacitystack.io/inject-pod-readiness-gate: "true"}
+      annotations: {lab.kubetide.io/ready: "false"}
+    spec:
+      terminationGracePeriodSeconds: 1
+      containers: [{name: main, image: simulated}]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: shop}
+spec: {selector: {app: shop}, ports: [{port: 80}]}
+`)
+	mend := func() {
+		t.Helper()
+		_, err := cluster.Kubectl(t.Context(), "-n", ns, "annotate", "pods", "-l", "app=shop", "lab.kubetide.io/ready-", "--overwrite")
+		must(t, err)
+	}
+	eventually(t, 30*time.Second, func() error {
+		if n := len(pods(t, ns, "shop")); n != 3 {
+			return fmt.Errorf("%d pods", n)
+		}
+		return nil
+	})
+	mend()
+	eventually(t, 30*time.Second, func() error {
+		if n := len(readyPods(t, ns, "shop")); n != 3 {
+			return fmt.Errorf("%d pods are ready", n)
+		}
+		return nil
+	})
+	good := uids(pods(t, ns, "shop"))
+	staticIHPA(t, ns, "Deployment", "shop", 3, halves(2*time.Second, time.Second))
+	patchIHPA(t, ns, "shop", `{"spec":{"maxReplicas":7,"behavior":{"scaleUp":{"grayStrategy":{"grayState":"Online","changePercent":50,"changeIntervalSeconds":2}}}}}`)
+	eventually(t, 10*time.Second, conditionIs(t, ns, "shop", kapacity.ConditionScalingActive, metav1.ConditionTrue))
+	c := follow(t, ns, "shop")
+	setStatic(t, ns, "shop", 9)
+	eventually(t, 20*time.Second, wantReplicas(t, ns, "Deployment", "shop", 7))
+	reach(t, ns, "shop", state{online: 7, endpoints: 3}, 20*time.Second)
+	<-time.After(5 * time.Second) // two more intervals, in which nothing may happen
+	c.wantAsked(t, 3, 5, 7)
+	c.mark("down")
+	setStatic(t, ns, "shop", 3)
+	reach(t, ns, "shop", state{online: 3, endpoints: 3}, 30*time.Second)
+	eventually(t, 5*time.Second, wantReplicas(t, ns, "Deployment", "shop", 3))
+	if left := uids(pods(t, ns, "shop")); !slices.Equal(left, good) {
+		t.Errorf("pods left are %v, want the ones that serve, %v", left, good)
+	}
+	c.wantAsked(t, 3, 5, 7, 3)
+}
+
+// The workload is deleted in the middle of a run and made again as its manifest says: the run ends on the new one.
+func TestAWorkloadIsMadeAgainInARun(t *testing.T) {
+	t.Parallel()
+	ns := newNamespace(t)
+	c := grayRun(t, ns, "shop", halves(5*time.Second, 2*time.Second))
+	deployment, err := kube.AppsV1().Deployments(ns).Get(t.Context(), "shop", metav1.GetOptions{})
+	must(t, err)
+	must(t, kube.AppsV1().Deployments(ns).Delete(t.Context(), "shop", metav1.DeleteOptions{}))
+	eventually(t, 30*time.Second, func() error {
+		if n := len(pods(t, ns, "shop")); n != 0 {
+			return fmt.Errorf("%d pods are left", n)
+		}
+		return nil
+	})
+	// Longer than an interval, so that a step is due while there is nothing.
+	eventually(t, 10*time.Second, func() error {
+		if c := apimeta.FindStatusCondition(getIHPA(t, ns, "shop").Status.Conditions, kapacity.ConditionScalingActive); c.Status != metav1.ConditionFalse {
+			return fmt.Errorf("ScalingActive is %+v although there is no workload", c)
+		} else if !strings.Contains(c.Message, "not found") {
+			return fmt.Errorf("the condition does not say what is missing: %s", c.Message)
+		}
+		return nil
+	})
+	deployment.ObjectMeta = metav1.ObjectMeta{Name: "shop", Namespace: ns}
+	deployment.Spec.Replicas = new(int32(8))
+	_, err = kube.AppsV1().Deployments(ns).Create(t.Context(), deployment, metav1.CreateOptions{})
+	must(t, err)
+	made := time.Now()
+	c.mark("made again")
+	reach(t, ns, "shop", state{online: 2, endpoints: 2}, 60*time.Second)
+	eventually(t, 5*time.Second, wantReplicas(t, ns, "Deployment", "shop", 2))
+	t.Logf("the run had ended %v after the workload was made again", time.Since(made).Round(100*time.Millisecond))
+	c.wantAsked(t, 8, 2)
+}
+
+// A quota keeps the workload smaller than asked for: that lowers nothing; when it is lifted the workload grows, and follows again.
+func TestAQuotaIsExhaustedAndLifted(t *testing.T) {
+	t.Parallel()
+	ns := newNamespace(t)
+	create(t, ns, `
+apiVersion: v1
+kind: ResourceQuota
+metadata: {name: pods}
+spec: {hard: {pods: "4"}}
+`)
+	workload(t, ns, "Deployment", "shop", 3, "")
+	staticIHPA(t, ns, "Deployment", "shop", 3, halves(2*time.Second, time.Second))
+	eventually(t, 10*time.Second, conditionIs(t, ns, "shop", kapacity.ConditionScalingActive, metav1.ConditionTrue))
+	c := follow(t, ns, "shop")
+	setStatic(t, ns, "shop", 6)
+	reach(t, ns, "shop", state{online: 4, endpoints: 4}, 20*time.Second)
+	c.mark("quota exhausted")
+	<-time.After(5 * time.Second) // in which nothing may be taken back
+	c.wantAsked(t, 3, 6)
+	setStatic(t, ns, "shop", 2)
+	c.mark("2 wanted")
+	<-time.After(6 * time.Second)
+	must(t, kube.CoreV1().ResourceQuotas(ns).Delete(t.Context(), "pods", metav1.DeleteOptions{}))
+	c.mark("quota lifted")
+	lifted := time.Now()
+	reach(t, ns, "shop", state{online: 2, endpoints: 2}, 60*time.Second)
+	eventually(t, 5*time.Second, wantReplicas(t, ns, "Deployment", "shop", 2))
+	t.Logf("at what was wanted %v after the quota was lifted", time.Since(lifted).Round(100*time.Millisecond))
+	setStatic(t, ns, "shop", 6)
+	reach(t, ns, "shop", state{online: 6, endpoints: 6}, 30*time.Second)
+	c.wantAsked(t, 3, 6, 2, 6)
+}
