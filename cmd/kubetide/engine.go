@@ -28,6 +28,7 @@ import (
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/kubetide/kubetide/adapter"
+	kai "github.com/kubetide/kubetide/api/kai/v1alpha1"
 	kapacity "github.com/kubetide/kubetide/api/kapacity/v1alpha1"
 	zalando "github.com/kubetide/kubetide/api/zalando/v1"
 	"github.com/kubetide/kubetide/internal/config"
@@ -39,6 +40,7 @@ import (
 	"github.com/kubetide/kubetide/scaler/ihpa"
 	"github.com/kubetide/kubetide/scaler/replicaprofile"
 	"github.com/kubetide/kubetide/scaler/scheduled"
+	"github.com/kubetide/kubetide/workloads/step"
 )
 
 // How the lead is held: another replica takes over at most leaseDuration and a retryPeriod after the last renewal.
@@ -54,6 +56,7 @@ func newScheme() *runtime.Scheme {
 	utilruntime.Must(clientgoscheme.AddToScheme(scheme))
 	utilruntime.Must(kapacity.AddToScheme(scheme))
 	utilruntime.Must(zalando.AddToScheme(scheme))
+	utilruntime.Must(kai.AddToScheme(scheme))
 	return scheme
 }
 
@@ -169,6 +172,12 @@ func (w *writer) manager() (manager.Manager, error) {
 			return nil, fmt.Errorf("engine: %w", err)
 		}
 	}
+	if w.config.Enabled(config.ModuleStep) {
+		options := step.SetupOptions{Options: step.Options{ScaleToZero: w.config.Step.ScaleToZero}, Concurrency: w.config.Engine.ReconcileConcurrency}
+		if err := step.Setup(mgr, options); err != nil {
+			return nil, fmt.Errorf("steps: %w", err)
+		}
+	}
 	return mgr, mgr.Add(manager.RunnableFunc(w.lead))
 }
 
@@ -180,10 +189,13 @@ func (w *writer) informer(lw toolscache.ListerWatcher, kind runtime.Object, resy
 	return toolscache.NewSharedIndexInformer(lw, kind, resync, indexers)
 }
 
-// leaseName keeps adapters that are installed apart from taking the lead from the engine; their leader only writes Events.
+// leaseName keeps modules that are installed apart from taking the lead from each other.
 func leaseName(c *config.Config) string {
 	if c.Enabled(config.ModuleEngine) {
 		return kapacity.LeaderElectionID
+	}
+	if c.Enabled(config.ModuleStep) {
+		return kai.LeaderElectionID
 	}
 	return adapterLease
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"sigs.k8s.io/yaml"
 
+	kai "github.com/kubetide/kubetide/api/kai/v1alpha1"
 	kapacity "github.com/kubetide/kubetide/api/kapacity/v1alpha1"
 	"github.com/kubetide/kubetide/internal/config"
 	"github.com/kubetide/kubetide/scaler/horizontalportrait/job"
@@ -120,7 +121,7 @@ func TestNoRightIsAWildcard(t *testing.T) {
 			}
 		}
 	}
-	if roles != 8 {
+	if roles != 9 {
 		t.Errorf("%d roles", roles)
 	}
 }
@@ -167,7 +168,7 @@ func TestTheManifestsAndTheServerMeanTheSameObjects(t *testing.T) {
 	slices.Sort(services)
 	for what, pair := range map[string][2][]string{
 		"the Secret":                     {{certificateSecret}, named(own, "secrets")},
-		"the Lease":                      {{kapacity.LeaderElectionID, adapterLease}, named(own, "leases")},
+		"the Lease":                      {{kapacity.LeaderElectionID, adapterLease, kai.LeaderElectionID}, named(own, "leases")},
 		"the APIServices whose bundles":  {apiServicesSorted(), named(adapter, "apiservices")},
 		"the APIServices there are":      {apiServicesSorted(), services},
 		"the engine's APIService":        {{tideAPIService}, named(engine, "apiservices")},

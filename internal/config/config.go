@@ -18,7 +18,10 @@ import (
 const (
 	ModuleAdapter = "adapter"
 	ModuleEngine  = "engine"
+	ModuleStep    = "step"
 )
+
+var modules = []string{ModuleAdapter, ModuleEngine, ModuleStep}
 
 // Config is everything that can be set.
 type Config struct {
@@ -34,6 +37,7 @@ type Config struct {
 	Sources    Sources
 	Outbound   Outbound
 	Engine     Engine
+	Step       Step
 }
 
 // General says what runs, where, and how it stops.
@@ -110,11 +114,17 @@ type Engine struct {
 	AlgorithmJobDefaultImage             string
 }
 
+// Step is how Steps and Pipelines are carried out.
+type Step struct {
+	// ScaleToZero says that the cluster's HPAs may have minReplicas 0.
+	ScaleToZero bool
+}
+
 // Default returns the settings of a server that was told nothing.
 func Default() *Config {
 	return &Config{
 		General: General{
-			Modules: []string{ModuleAdapter, ModuleEngine}, Namespace: "kubetide-system",
+			Modules: slices.Clone(modules), Namespace: "kubetide-system",
 			KubeClientQPS: 100, KubeClientBurst: 200, ShutdownDelay: 10 * time.Second, GracePeriod: 30 * time.Second,
 		},
 		Log:     Log{Level: "info", Format: "json"},
@@ -141,7 +151,7 @@ func (c *Config) Enabled(module string) bool { return slices.Contains(c.General.
 // RegisterFlags binds the settings to flags without a prefix; their present values are the defaults.
 func (c *General) RegisterFlags(fs *pflag.FlagSet, _ string) {
 	fs.StringSliceVar(&c.Modules, "modules", c.Modules,
-		"What to run: adapter (collects metrics and serves the metrics APIs), engine (IHPAs, schedules, readiness gates).")
+		"What to run: adapter (collects metrics and serves the metrics APIs), engine (IHPAs, schedules, readiness gates), step (Steps and Pipelines).")
 	fs.StringVar(&c.Namespace, "namespace", c.Namespace, "The namespace that the server itself lives in, with its Lease and its certificate's Secret.")
 	fs.StringVar(&c.Identity, "identity", c.Identity,
 		"The `name` under which this replica asks for the lead. No other may have it; a process that has it again leads again at once. Empty: a random one.")
@@ -156,11 +166,11 @@ func (c *General) RegisterFlags(fs *pflag.FlagSet, _ string) {
 func (c *General) Validate() error {
 	var bad mistakes
 	if len(c.Modules) == 0 {
-		bad.add("modules", "names no module; name adapter, engine or both")
+		bad.add("modules", "names no module; there are %s", strings.Join(modules, ", "))
 	}
 	for i, module := range c.Modules {
-		if module != ModuleAdapter && module != ModuleEngine {
-			bad.add("modules", "%q is no module; there are adapter and engine", module)
+		if !slices.Contains(modules, module) {
+			bad.add("modules", "%q is no module; there are %s", module, strings.Join(modules, ", "))
 		} else if slices.Contains(c.Modules[:i], module) {
 			bad.add("modules", "names %s twice", module)
 		}
@@ -347,6 +357,15 @@ func (c *Engine) Validate() error {
 	}
 	return bad.err()
 }
+
+// RegisterFlags binds the settings to flags below the prefix.
+func (c *Step) RegisterFlags(fs *pflag.FlagSet, prefix string) {
+	fs.BoolVar(&c.ScaleToZero, prefix+"scale-to-zero", c.ScaleToZero,
+		"Give HPAs of Steps minReplicas 0 where their Step asks for it and has a metric that can wake it. The cluster needs HPAScaleToZero.")
+}
+
+// Validate returns all mistakes at once.
+func (*Step) Validate() error { return nil }
 
 // Validate returns all mistakes at once, in one line.
 func (c *Config) Validate() error {

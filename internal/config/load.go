@@ -40,6 +40,7 @@ func (c *Config) sections() []section {
 		{"other sources", "sources", "", &c.Sources},
 		{"outbound", "outbound", "outbound-", &c.Outbound},
 		{"engine", "engine", "", &c.Engine},
+		{"steps", "step", "step-", &c.Step},
 	}
 }
 
