@@ -37,6 +37,10 @@ func (p *pace) due(key types.NamespacedName, generation int64, now time.Time) ti
 	if !ok || was.generation != generation || now.Sub(was.last) >= calm {
 		return now
 	}
+	if was.last.After(now) { // a clock that was set back must not have us wait for as long
+		was.last = now
+		p.of[key] = was
+	}
 	return was.last.Add(was.gap)
 }
 
