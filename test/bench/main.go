@@ -1,6 +1,7 @@
 // Command bench is `make performance`: it runs Kubetide as a pod of the lab, from the manifests that it ships with and built as
 // users get it, puts the load of a large cluster on it, and prints what it took. The HPA controller is switched off; it would
-// only be load. With -write the figures go into docs/performance.md.
+// only be load. With -engine it is `make performance-engine`: thousands of IHPAs instead of HPAs. With -write the figures go into
+// docs/performance.md.
 package main
 
 import (
@@ -36,6 +37,10 @@ type options struct {
 	write      string
 	profiles   string
 	env        string
+	engine     bool
+	ihpas      int
+	running    int
+	rest       time.Duration
 }
 
 func main() {
@@ -51,6 +56,10 @@ func main() {
 	flag.StringVar(&o.write, "write", "", "the `file` that takes the figures, between its two markers")
 	flag.StringVar(&o.profiles, "profiles", "", "the `folder` for CPU and heap profiles of Kubetide, taken during each load")
 	flag.StringVar(&o.env, "env", "", "a variable for Kubetide's environment, `NAME=VALUE`, to try what it changes")
+	flag.BoolVar(&o.engine, "engine", false, "measure the engine with IHPAs instead of the adapter with HPAs")
+	flag.IntVar(&o.ihpas, "ihpas", 5000, "with -engine: IHPAs, each with a Deployment")
+	flag.IntVar(&o.running, "running", 5000, "with -engine: Deployments that have a pod to begin with; those that follow metrics always have")
+	flag.DurationVar(&o.rest, "rest", time.Minute, "with -engine: how long nothing changes while writes are counted")
 	flag.Parse()
 	lab.Enter(os.Stderr)
 	ctrl.SetLogger(logr.Discard())
@@ -85,6 +94,13 @@ func run(ctx context.Context, o options) error {
 	if err := e2e.Install(ctx, cluster, install); err != nil {
 		return err
 	}
+	if o.engine {
+		text, err := runEngine(ctx, o, cluster)
+		if err != nil {
+			return withState(ctx, cluster, err)
+		}
+		return o.print("performance-engine", text)
+	}
 	source, err := startSource(o.latency)
 	if err != nil {
 		return err
@@ -100,16 +116,24 @@ func run(ctx context.Context, o options) error {
 	}
 	var figures report
 	if err := w.loads(ctx, &figures, reads); err != nil {
-		state, _ := cluster.Kubectl(ctx, "-n", "kubetide-system", "get", "pods,events", "-o", "wide")
-		logs, _ := cluster.Kubectl(ctx, "-n", "kubetide-system", "logs", "deployment/kubetide", "--tail=60")
-		return fmt.Errorf("%w\n%s\n%s", err, state, logs)
+		return withState(ctx, cluster, err)
 	}
-	text := figures.String()
+	return o.print("performance", figures.String())
+}
+
+func withState(ctx context.Context, cluster *lab.Lab, err error) error {
+	state, _ := cluster.Kubectl(ctx, "-n", "kubetide-system", "get", "pods,events", "-o", "wide")
+	logs, _ := cluster.Kubectl(ctx, "-n", "kubetide-system", "logs", "deployment/kubetide", "--tail=60")
+	return fmt.Errorf("%w\n%s\n%s", err, state, logs)
+}
+
+// print puts the figures out, and into the file between the markers of the target.
+func (o *options) print(target, text string) error {
 	fmt.Print(text)
-	if o.write != "" {
-		return writeBetweenMarkers(o.write, text)
+	if o.write == "" {
+		return nil
 	}
-	return nil
+	return writeBetweenMarkers(o.write, target, text)
 }
 
 // loads grows the cluster to each size, and measures reads there; the collection at the last one.
@@ -156,9 +180,8 @@ func (w *workload) loads(ctx context.Context, r *report, reads *reader) error {
 	return nil
 }
 
-const beginMarker, endMarker = "<!-- begin: make performance -->\n", "<!-- end: make performance -->\n"
-
-func writeBetweenMarkers(file, text string) error {
+func writeBetweenMarkers(file, target, text string) error {
+	beginMarker, endMarker := "<!-- begin: make "+target+" -->\n", "<!-- end: make "+target+" -->\n"
 	content, err := os.ReadFile(file)
 	if err != nil {
 		return err
