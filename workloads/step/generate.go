@@ -113,14 +113,9 @@ func Generate(step *kai.Step, model *Model, live Objects, opts Options) (Objects
 		},
 	}
 	if d := live.Deployment; d != nil {
-		// The HPA owns the replicas, and who paused a rollout ends the pause. A selector cannot change: that of a Deployment which an earlier
-		// Step of this name has left holds the UID of that one, and so must its pods and the Service.
-		deployment.Spec.Replicas, deployment.Spec.Paused = d.Spec.Replicas, d.Spec.Paused
-		if d.Spec.Selector != nil {
-			deployment.Spec.Selector = d.Spec.Selector.DeepCopy()
-			selector = maps.Clone(d.Spec.Selector.MatchLabels)
-			maps.Copy(deployment.Spec.Template.Labels, selector)
-		}
+		keep(&deployment.Spec, &d.Spec)
+		selector = maps.Clone(deployment.Spec.Selector.MatchLabels)
+		maps.Copy(deployment.Spec.Template.Labels, selector) // the pods and the Service keep to the selector
 	}
 	return Objects{
 		Deployment: deployment,

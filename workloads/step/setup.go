@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
@@ -22,6 +23,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/cluster"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	"sigs.k8s.io/controller-runtime/pkg/source"
@@ -38,9 +40,51 @@ type SetupOptions struct {
 	Concurrency int
 }
 
-// Setup adds the controllers of Steps and Pipelines to the manager, to run on the leader. They have a cache of their own, which holds
-// only objects that carry the label of a Step: the engine's holds others, and of some of them less.
+// lookForCRDs is how often it is looked for CRDs that are not there.
+const lookForCRDs = 10 * time.Second
+
+// Setup adds the controllers of Steps and Pipelines to the manager, to run on the leader. Where their CRDs are not installed, it does so
+// once they are: without them, the controllers would end the manager, and the engine with it.
 func Setup(mgr ctrl.Manager, opts SetupOptions) error {
+	there, err := installed(mgr.GetRESTMapper())
+	if err != nil {
+		return err
+	}
+	if there {
+		return start(mgr, opts)
+	}
+	log := mgr.GetLogger().WithName("step")
+	log.Info("The CRDs of core.kai.io are not installed; Steps are carried out once they are")
+	return mgr.Add(manager.RunnableFunc(func(ctx context.Context) error {
+		for {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-time.After(lookForCRDs):
+			}
+			if there, err := installed(mgr.GetRESTMapper()); err == nil && there {
+				log.Info("The CRDs of core.kai.io are there")
+				return start(mgr, opts)
+			}
+		}
+	}))
+}
+
+func installed(mapper apimeta.RESTMapper) (bool, error) {
+	for _, kind := range []string{kai.StepKind, kai.PipelineKind, kai.ModelRuntimeKind} {
+		gvk := kai.SchemeGroupVersion.WithKind(kind)
+		if _, err := mapper.RESTMapping(gvk.GroupKind(), gvk.Version); apimeta.IsNoMatchError(err) {
+			return false, nil
+		} else if err != nil {
+			return false, fmt.Errorf("look for the CRD of %s: %w", kind, err)
+		}
+	}
+	return true, nil
+}
+
+// start adds the controllers. They have a cache of their own, which holds only objects that carry the label of a Step: the engine's
+// holds others, and of some of them less.
+func start(mgr ctrl.Manager, opts SetupOptions) error {
 	own, err := newCluster(mgr)
 	if err != nil {
 		return fmt.Errorf("cache of Steps: %w", err)

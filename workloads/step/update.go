@@ -1,6 +1,8 @@
 package step
 
 import (
+	"maps"
+
 	appsv1 "k8s.io/api/apps/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
@@ -10,17 +12,21 @@ import (
 	kai "github.com/kubetide/kubetide/api/kai/v1alpha1"
 )
 
-// update returns what the live object has to become, and whether its spec differs from what is wanted. want must be what Generate
-// returned with this live object. The spec is returned as it is where it is right, defaults included, or where it is settled.
+// update returns what the live object has to become, and whether its spec differs from what is wanted. The spec is returned as it is where it is right, defaults included, or where it is settled.
 func update(live, want client.Object, settled bool) (next client.Object, drifted bool) {
 	next = live.DeepCopyObject().(client.Object)
 	switch w := want.(type) {
 	case *appsv1.Deployment:
 		l := next.(*appsv1.Deployment)
-		inheritTemplate(l, &w.Spec.Template)
+		template := w.Spec.Template.DeepCopy()
+		if l.Spec.Selector != nil {
+			maps.Copy(template.Labels, l.Spec.Selector.MatchLabels)
+		}
+		inheritTemplate(l, template)
 		metadata := l.Spec.Template.ObjectMeta
 		spec := w.Spec.DeepCopy()
 		spec.Template.ObjectMeta = metadata
+		keep(spec, &l.Spec)
 		if drifted = !covers(&l.Spec, spec); drifted && !settled {
 			l.Spec = *spec
 		}
@@ -46,6 +52,15 @@ func update(live, want client.Object, settled bool) (next client.Object, drifted
 		inherit(&l.ObjectMeta, &w.ObjectMeta)
 	}
 	return next, drifted
+}
+
+// keep leaves to a Deployment what is not its Step's. The HPA owns the replicas, and who paused a rollout ends the pause. A selector
+// cannot change: that of a Deployment which an earlier Step of the name has left holds the UID of that one.
+func keep(spec, live *appsv1.DeploymentSpec) {
+	spec.Replicas, spec.Paused = live.Replicas, live.Paused
+	if live.Selector != nil {
+		spec.Selector = live.Selector.DeepCopy()
+	}
 }
 
 // serviceCovers looks at what a Step decides of its Service; addresses and families are the cluster's.
