@@ -41,32 +41,30 @@ type SetupOptions struct {
 }
 
 // lookForCRDs is how often it is looked for CRDs that are not there.
-const lookForCRDs = 10 * time.Second
+const lookForCRDs = time.Minute
 
 // Setup adds the controllers of Steps and Pipelines to the manager, to run on the leader. Where their CRDs are not installed, it does so
 // once they are: without them, the controllers would end the manager, and the engine with it.
 func Setup(mgr ctrl.Manager, opts SetupOptions) error {
 	there, err := installed(mgr.GetRESTMapper())
-	if err != nil {
-		return err
-	}
 	if there {
 		return start(mgr, opts)
 	}
-	log := mgr.GetLogger().WithName("step")
-	log.Info("The CRDs of core.kai.io are not installed; Steps are carried out once they are")
 	return mgr.Add(manager.RunnableFunc(func(ctx context.Context) error {
-		for {
+		log := mgr.GetLogger().WithName("step")
+		for ; !there; there, err = installed(mgr.GetRESTMapper()) {
+			again := time.Second // an API server that is away says nothing of CRDs
+			if err == nil {
+				log.Info("The CRDs of core.kai.io are not installed; Steps are carried out once they are")
+				again = lookForCRDs
+			}
 			select {
 			case <-ctx.Done():
 				return nil
-			case <-time.After(lookForCRDs):
-			}
-			if there, err := installed(mgr.GetRESTMapper()); err == nil && there {
-				log.Info("The CRDs of core.kai.io are there")
-				return start(mgr, opts)
+			case <-time.After(again):
 			}
 		}
+		return start(mgr, opts)
 	}))
 }
 
