@@ -63,14 +63,17 @@ type seen struct {
 
 // demand answers /N with the load of IHPA N, and notes when it first answered with one that was raised.
 type demand struct {
-	server   *http.Server
+	server *http.Server
+	// share is how many pods share a load.
+	share func(i int) int
+
 	mu       sync.Mutex
 	loads    map[int]int
 	answered map[int]time.Time
 }
 
-func startDemand() (*demand, error) {
-	d := &demand{loads: map[int]int{}, answered: map[int]time.Time{}}
+func startDemand(share func(i int) int) (*demand, error) {
+	d := &demand{share: share, loads: map[int]int{}, answered: map[int]time.Time{}}
 	d.server = &http.Server{ReadHeaderTimeout: 5 * time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		i, err := strconv.Atoi(strings.TrimPrefix(r.URL.Path, "/"))
 		if err != nil {
@@ -84,7 +87,7 @@ func startDemand() (*demand, error) {
 		}
 		d.mu.Unlock()
 		w.Header().Set("Content-Type", "application/json")
-		fmt.Fprintf(w, `{"load":%d}`, max(load, loadOfOne))
+		fmt.Fprintf(w, `{"load":%d}`, max(load, loadOfOne)/d.share(i))
 	})}
 	listener, err := net.Listen("tcp", ":"+sourcePort)
 	if err != nil {
@@ -107,6 +110,16 @@ func (e *engine) before(i int) int32 {
 		return 1
 	}
 	return 0
+}
+
+// share is how many pods answer with a part of the load.
+func (e *engine) share(i int) int {
+	if !isPodJSON(i) {
+		return 1
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return max(1, int(e.replicas[i].replicas))
 }
 
 func appOf(i int) string { return fmt.Sprintf("app-%d", i) }
@@ -176,11 +189,6 @@ func cronOf(start, end string) kapacity.HorizontalPortraitProvider {
 
 // runEngine is `make performance-engine`.
 func runEngine(ctx context.Context, o options, cluster *lab.Lab) (string, error) {
-	d, err := startDemand()
-	if err != nil {
-		return "", err
-	}
-	defer d.server.Close()
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, kapacity.AddToScheme, zalando.AddToScheme} {
 		if err := add(scheme); err != nil {
@@ -191,7 +199,11 @@ func runEngine(ctx context.Context, o options, cluster *lab.Lab) (string, error)
 	if err != nil {
 		return "", err
 	}
-	e := &engine{options: o, cluster: cluster, api: api, demand: d, replicas: map[int]seen{}, decided: map[int]time.Time{}}
+	e := &engine{options: o, cluster: cluster, api: api, replicas: map[int]seen{}, decided: map[int]time.Time{}}
+	if e.demand, err = startDemand(e.share); err != nil {
+		return "", err
+	}
+	defer e.demand.server.Close()
 	if err := e.observe(ctx); err != nil {
 		return "", err
 	}
@@ -389,6 +401,8 @@ func (e *engine) creation(ctx context.Context) ([]row, error) {
 	if err := e.await(ctx, "decisions", 5*time.Minute, func() int { return e.ihpas - len(e.decided) }); err != nil {
 		return nil, err
 	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
 	var last time.Time
 	for _, at := range e.decided {
 		if at.After(last) {
@@ -414,7 +428,8 @@ func (e *engine) settle(ctx context.Context) (time.Duration, error) {
 		if err != nil {
 			return 0, err
 		}
-		if last >= 0 && n-last < 20 { // renewals of the Lease, and of watches
+		// Renewals of the Lease, and of watches, go on. What does not end by then is counted as writes at rest.
+		if last >= 0 && n-last < 20 || time.Since(began) > 4*time.Minute {
 			return time.Since(began), nil
 		}
 		last = n
@@ -476,6 +491,8 @@ func (e *engine) reached(ctx context.Context, what string, since map[int]time.Ti
 	if err != nil {
 		return nil, err
 	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
 	var took []time.Duration
 	for i, from := range since {
 		took = append(took, e.replicas[i].at.Sub(from))
@@ -524,7 +541,7 @@ func (e *engine) changes(ctx context.Context) ([]row, error) {
 }
 
 // lastStatic leaves the last ones for takeover.
-func (e *engine) lastStatic() int { return e.ihpas - 40 }
+func (e *engine) lastStatic() int { return e.ihpas/10*10 - 10 }
 
 // boundary opens one window for a fifth of all.
 func (e *engine) boundary(ctx context.Context) ([]row, error) {

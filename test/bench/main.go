@@ -61,6 +61,10 @@ func main() {
 	flag.IntVar(&o.running, "running", 5000, "with -engine: Deployments that have a pod to begin with; those that follow metrics always have")
 	flag.DurationVar(&o.rest, "rest", time.Minute, "with -engine: how long nothing changes while writes are counted")
 	flag.Parse()
+	if o.ihpas < 20 {
+		fmt.Fprintln(os.Stderr, "bench: -ihpas: must be at least 20, to have some of each kind")
+		os.Exit(2)
+	}
 	lab.Enter(os.Stderr)
 	ctrl.SetLogger(logr.Discard())
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
