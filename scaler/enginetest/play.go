@@ -47,6 +47,9 @@ func (w *World) owned(o client.Object) []corev1.Pod {
 }
 
 func (w *World) newPod(name string, owner client.Object) {
+	if w.Full {
+		return
+	}
 	p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: owner.GetNamespace(), Name: name, Labels: Labels()}, Status: corev1.PodStatus{Phase: corev1.PodPending}}
 	if s, ok := owner.(*appsv1.StatefulSet); ok && s.Status.UpdateRevision != "" {
 		p.Labels[appsv1.ControllerRevisionHashLabelKey] = s.Status.UpdateRevision

@@ -54,6 +54,8 @@ type World struct {
 	FailRead func() error
 	// Ungated makes new pods without the readiness gate, Pending leaves new pods without a node.
 	Ungated, Pending bool
+	// Full lets nobody create pods, as an exhausted quota does.
+	Full bool
 	// Stuck stops the kubelet: readiness is not computed any more.
 	Stuck bool
 
@@ -174,6 +176,15 @@ func (w *World) counts(verb string, o client.Object, sub string) (string, error)
 	w.Writes = append(w.Writes, what)
 	return what, nil
 }
+
+// Watch has every change told, with whether it is Kubetide's. before or after is nil for a creation or a removal; neither may be changed,
+// and the world must not be called.
+func (w *World) Watch(changed func(ours bool, before, after client.Object)) {
+	w.store.changed = func(before, after client.Object) { changed(!w.simulating, before, after) }
+}
+
+// Play takes one turn of everybody who is not Kubetide.
+func (w *World) Play() { w.Simulate(w.play) }
 
 // Run adds a controller that Settle calls with the one name of this world.
 func (w *World) Run(c reconcile.Reconciler) { w.controllers = append(w.controllers, c) }

@@ -47,6 +47,8 @@ type Reconciler struct {
 	Live     client.Reader
 	Recorder record.EventRecorder
 	Clock    clock.PassiveClock
+	// Parallel is how many pods are written at once; 0 means 8.
+	Parallel int
 
 	pace pace
 }

@@ -1,6 +1,7 @@
 package replicaprofile
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -18,9 +19,6 @@ import (
 	"github.com/kubetide/kubetide/scaler/target"
 )
 
-// parallel bounds how many pods are written at once.
-const parallel = 8
-
 // each calls do with the pods of t that are meant and returns the names of those for which it succeeded, in their order. A
 // pod that is gone meanwhile needs nothing more. do leaves the pod as the API server answered.
 func (r *Reconciler) each(ctx context.Context, t *target.Target, pods []podstate.Pod, do func(context.Context, *corev1.Pod) error) ([]string, error) {
@@ -31,7 +29,7 @@ func (r *Reconciler) each(ctx context.Context, t *target.Target, pods []podstate
 	errs := make([]error, len(pods))
 	gone := make([]bool, len(pods))
 	var group errgroup.Group
-	group.SetLimit(parallel)
+	group.SetLimit(cmp.Or(r.Parallel, 8))
 	for i, p := range pods {
 		group.Go(func() error {
 			pod := &t.Pods[index[p.UID]]
