@@ -26,6 +26,9 @@ const maxOwners = 8
 // none of the others is ever cut or deleted; but as with a HorizontalPodAutoscaler their numbers count. It costs nothing where there
 // are none, since these pods are listed in any case.
 func (r *Reconciler) shared(ctx context.Context, t *target.Target, selected []corev1.Pod) string {
+	if len(selected) <= len(t.Pods) { // all of them are its own
+		return ""
+	}
 	own := make(map[types.UID]bool, len(t.Pods))
 	for i := range t.Pods {
 		own[t.Pods[i].UID] = true
