@@ -57,6 +57,51 @@ func wantSameProcesses(t *testing.T, before map[types.UID]int32) {
 	}
 }
 
+// The API server is away in the middle of a gray run, and for longer than a Lease lasts: the process stays, no pod flaps, and the
+// run goes on where it stood. What was at rest stays so.
+func TestTheAPIServerIsAwayInAGrayRun(t *testing.T) {
+	ns := newNamespace(t)
+	load := &shared{}
+	load.demand.Store(30)
+	load.pods.Store(3)
+	workload(t, ns, "Deployment", "steady", 3, "")
+	reactiveIHPA(t, ns, "steady", podSettings(load.answering(t)), "{}", loadOfTen)
+	eventually(t, 20*time.Second, conditionIs(t, ns, "steady", kapacity.ConditionScalingActive, metav1.ConditionTrue))
+	run := grayRun(t, ns, "shop", halves(20*time.Second, 5*time.Second))
+	steady := follow(t, ns, "steady")
+	processes := runs(t)
+
+	cluster.StopAPIServer()
+	gone := time.Now()
+	run.mark("API server away")
+	<-time.After(30 * time.Second) // the fault's length, not a wait for something
+	must(t, cluster.StartAPIServer(t.Context()))
+	back := time.Now()
+	run.mark("API server back")
+
+	eventually(t, 60*time.Second, func() error {
+		if n := len(cutPods(t, ns, "shop")); n != 6 {
+			return fmt.Errorf("%d pods are cut", n)
+		}
+		return nil
+	})
+	t.Logf("the API server was away for %v; the next step came %v after it answered again", back.Sub(gone).Round(100*time.Millisecond), time.Since(back).Round(100*time.Millisecond))
+	if after := time.Since(back); after > 40*time.Second {
+		t.Errorf("the next step came %v after the API server answered again", after)
+	}
+	reach(t, ns, "shop", state{online: 2, endpoints: 2}, 60*time.Second)
+	t.Logf("the run had ended %v after the API server answered again", time.Since(back).Round(100*time.Millisecond))
+	run.wantAsked(t, 8, 2)
+	run.wantNoFlap(t)
+	steady.wantAsked(t, 3)
+	steady.wantNoFlap(t)
+	if writes := scaleWrites(t, ns, gone); len(writes) != 1 {
+		t.Errorf("/scale was written %d times, want once: %+v", len(writes), writes)
+	}
+	waitForKubetide(t)
+	wantSameProcesses(t, processes)
+}
+
 // All watches break, as the API server is killed and starts at once; what is changed right afterwards is acted on.
 func TestBrokenWatchesComeBack(t *testing.T) {
 	ns := newNamespace(t)
