@@ -11,8 +11,11 @@ import (
 	"unicode/utf8"
 )
 
-// MaxBytes bounds the JSON form of a record, in status and in memory.
-const MaxBytes = 4096
+// MaxBytes bounds the JSON form of a record, in status and in memory, MaxCallBytes its Calls beside that, in memory.
+const (
+	MaxBytes     = 4096
+	MaxCallBytes = 16384
+)
 
 // Object names what was decided about.
 type Object struct {
@@ -54,6 +57,18 @@ type Step struct {
 	Reason   string `json:"reason,omitempty"`
 }
 
+// Call is one pure decision that a record rests on, as it was taken. scaler/replay takes it again.
+type Call struct {
+	// Function is the package that decided: merge, bounds, behavior, stability or gray.
+	Function string    `json:"function"`
+	Now      time.Time `json:"now"`
+	// Inputs is everything besides the instant that the decision depends on, Outcome what came out.
+	Inputs  json.RawMessage `json:"inputs"`
+	Outcome json.RawMessage `json:"outcome"`
+}
+
+func (c Call) size() int { return len(c.Function) + len(c.Inputs) + len(c.Outcome) + 80 } // the instant and the names
+
 // Record is one decision.
 type Record struct {
 	Object Object    `json:"object"`
@@ -72,6 +87,9 @@ type Record struct {
 	Counterfactuals []string `json:"counterfactuals,omitempty"`
 	// Truncated tells that texts were cut or entries left out to stay within MaxBytes.
 	Truncated bool `json:"truncated,omitempty"`
+	// Calls are the decisions that it rests on, in the order in which they were taken; nil where they are not known, or more
+	// than MaxCallBytes. They are kept in memory only.
+	Calls []Call `json:"-"`
 }
 
 // String returns the record on one line, for logs and events, without what changes though the decision is the same: Measured and
@@ -112,8 +130,24 @@ func (r Record) String() string {
 }
 
 // Bounded returns a copy whose JSON form has at most MaxBytes. Texts are cut first, then the candidates that were not chosen,
-// the earlier steps and the last counterfactuals are left out; the result and the chosen candidate stay.
+// the earlier steps and the last counterfactuals are left out; the result and the chosen candidate stay. The Calls stay together
+// or not at all.
 func (r Record) Bounded() Record {
+	out := r.bounded()
+	if r.callSize() <= MaxCallBytes {
+		out.Calls = r.Calls
+	}
+	return out
+}
+
+func (r Record) callSize() (n int) {
+	for _, c := range r.Calls {
+		n += c.size()
+	}
+	return n
+}
+
+func (r Record) bounded() Record {
 	for _, limit := range []int{MaxBytes, 512, 256, 128, 64} {
 		if short := r.cut(limit, len(r.Candidates)+len(r.Steps)+len(r.Counterfactuals)); short.size() <= MaxBytes {
 			return short

@@ -172,3 +172,36 @@ func TestALogUnderConcurrentUse(t *testing.T) {
 		t.Errorf("%d bytes", l.bytes)
 	}
 }
+
+// What a record rests on is kept whole or not at all, beside the record's own bound, and counts for the log's.
+func TestCallsAreKeptTogetherOrNotAtAll(t *testing.T) {
+	calls := func(bytes int) (out []Call) {
+		for _, f := range []string{"merge", "gray"} {
+			out = append(out, Call{Function: f, Inputs: json.RawMessage(`"` + strings.Repeat("x", bytes/2) + `"`), Outcome: json.RawMessage("1")})
+		}
+		return out
+	}
+	for name, c := range map[string]struct {
+		bytes, kept int
+	}{
+		"small":                  {100, 2},
+		"as large as any record": {2 * MaxBytes, 2},
+		"too large":              {MaxCallBytes, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := Record{Object: Object{Kind: "Kind", Name: "x"}, Result: "stays", Calls: calls(c.bytes)}
+			bounded := r.Bounded()
+			if len(bounded.Calls) != c.kept || bounded.Truncated || bounded.callSize() > MaxCallBytes {
+				t.Errorf("%d calls of %d bytes, truncated %t", len(bounded.Calls), bounded.callSize(), bounded.Truncated)
+			}
+			if text := string(r.JSON()); strings.Contains(text, "xxx") || len(text) > MaxBytes {
+				t.Errorf("what goes to status has %d bytes", len(text))
+			}
+			log := NewLog(0, 0)
+			log.Add(r)
+			if kept, _ := log.Last(r.Object); len(kept.Calls) != c.kept || c.kept > 0 && log.bytes < c.bytes {
+				t.Errorf("%d calls in the log, which counts %d bytes", len(kept.Calls), log.bytes)
+			}
+		})
+	}
+}

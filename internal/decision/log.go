@@ -45,7 +45,7 @@ func NewLog(perObject, totalBytes int) *Log {
 func (l *Log) Add(r Record) {
 	key, bounded := r.Object, r.Bounded()
 	// The JSON size stands for the memory size: Go's overhead per record is of the same order and bounded too.
-	e := entry{record: bounded, bytes: bounded.size()}
+	e := entry{record: bounded, bytes: bounded.size() + bounded.callSize()}
 	e.record.Object = key
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -29,6 +29,7 @@ import (
 	"github.com/kubetide/kubetide/scaler/bounds"
 	"github.com/kubetide/kubetide/scaler/gray"
 	"github.com/kubetide/kubetide/scaler/merge"
+	"github.com/kubetide/kubetide/scaler/replay"
 	"github.com/kubetide/kubetide/scaler/replicaprofile"
 	"github.com/kubetide/kubetide/scaler/target"
 	"github.com/kubetide/kubetide/scaler/wants"
@@ -87,6 +88,16 @@ type round struct {
 	trigger string
 	// unseen means that more pods get traffic than the ReplicaProfile's status says, so it may not change when they are cut again.
 	unseen bool
+	// taken are the decisions so far.
+	taken []replay.Taken
+}
+
+// took notes a decision for the record.
+func took[D any](rd *round) func(D, replay.Taken) D {
+	return func(d D, taken replay.Taken) D {
+		rd.taken = append(rd.taken, taken)
+		return d
+	}
 }
 
 func (r *Reconciler) reconcile(ctx context.Context, o *kapacity.IntelligentHorizontalPodAutoscaler) (next time.Time, err error) {
@@ -204,8 +215,8 @@ func (r *Reconciler) decide(ctx context.Context, rd *round) (time.Time, error) {
 	if err != nil {
 		return time.Time{}, err
 	}
-	m := merge.Decide(r.candidates(ctx, o, kept, now), current, now)
-	b := bounds.Decide(o.Spec.MinReplicas, o.Spec.MaxReplicas, o.Spec.ScheduledBounds, now)
+	m := took[merge.Outcome](rd)(replay.Merge(r.candidates(ctx, o, kept, now), current, now))
+	b := took[bounds.Decision](rd)(replay.Bounds(o.Spec.MinReplicas, o.Spec.MaxReplicas, o.Spec.ScheduledBounds, now))
 	m.Warnings = append(m.Warnings, b.Warnings...)
 	if b.Err != nil {
 		m.Warnings = append(m.Warnings, b.Err.Error()+": the other bounds hold")
@@ -241,7 +252,7 @@ func (r *Reconciler) decide(ctx context.Context, rd *round) (time.Time, error) {
 			steps = append(steps, steady.Step(current))
 		}
 		ahead.wake(steady.Next, "a stability checker has cooled down")
-		d := gray.Decide(runOf(o.Status.Gray), in, now)
+		d := took[gray.Decision](rd)(replay.Gray(runOf(o.Status.Gray), in, now))
 		o.Status.Gray = grayStatus(d.Run, o.Status.Gray, now)
 		profile = d.Profile
 		ahead.wake(d.Next, "the gray run goes on")
@@ -468,10 +479,24 @@ func (r *Reconciler) keep(ctx context.Context, rd *round, result string, m merge
 		d.Next, d.NextCause, d.Counterfactuals = last.Next, last.NextCause, last.Counterfactuals
 	}
 	if records := r.Decisions.Of(rec.Object); len(records) == 0 || differs(records[len(records)-1], rec.Bounded()) {
+		rec.Calls = calls(ctx, rd)
 		r.Decisions.Add(rec)
 		log.FromContext(ctx).Info("decided", "decision", rec.Bounded().String())
 	}
 	return r.writeStatus(ctx, rd)
+}
+
+// calls are the decisions so far as the record keeps them.
+func calls(ctx context.Context, rd *round) (out []decision.Call) {
+	for _, taken := range rd.taken {
+		c, err := taken()
+		if err != nil { // a number that JSON does not know; the record says the rest
+			log.FromContext(ctx).Error(err, "the decision cannot be taken again")
+			return nil
+		}
+		out = append(out, c)
+	}
+	return out
 }
 
 // changed says whether the decision is worth keeping in status.

@@ -12,6 +12,7 @@ import (
 	kapacity "github.com/kubetide/kubetide/api/kapacity/v1alpha1"
 	"github.com/kubetide/kubetide/internal/sample"
 	"github.com/kubetide/kubetide/scaler/gray"
+	"github.com/kubetide/kubetide/scaler/replay"
 	"github.com/kubetide/kubetide/scaler/stability"
 )
 
@@ -39,7 +40,7 @@ func (r *Reconciler) steady(rd *round, in gray.Inputs) (stability.Decision, erro
 		}
 		readings[i] = stability.Read(specs[i], answer, in.Observed.Online)
 	}
-	d := stability.Decide(breaches(o.Status.Breaches), stability.Checks(o.Spec.StabilityCheckers, readings), gray.Descends(runOf(o.Status.Gray), in), rd.now)
+	d := took[stability.Decision](rd)(replay.Stability(breaches(o.Status.Breaches), stability.Checks(o.Spec.StabilityCheckers, readings), gray.Descends(runOf(o.Status.Gray), in), rd.now))
 	o.Status.Breaches = breachStatus(d.State)
 	switch d.Action {
 	case kapacity.RollbackAction:

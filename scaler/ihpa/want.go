@@ -11,6 +11,7 @@ import (
 	"github.com/kubetide/kubetide/scaler/behavior"
 	"github.com/kubetide/kubetide/scaler/bounds"
 	"github.com/kubetide/kubetide/scaler/merge"
+	"github.com/kubetide/kubetide/scaler/replay"
 )
 
 // wanted is where the workload should go, gray steps apart.
@@ -54,7 +55,7 @@ func (r *Reconciler) want(rd *round, m merge.Outcome, b bounds.Decision, online 
 	}
 	if m.Valid {
 		setValue(&o.Status, m)
-		d := behavior.Decide(state, in, now)
+		d := took[behavior.Decision](rd)(replay.Behavior(state, in, now))
 		state, target = d.State, new(d.Replicas)
 		out.wake(d.Next, "a window or policy of the behavior lets the count go on")
 		switch {

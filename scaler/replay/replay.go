@@ -1,6 +1,6 @@
-// Package replay takes the engine's pure decisions again from what is on record: the inputs, the instant, and what came out, in
-// JSON. A decision that comes out differently depends on something that its inputs do not name, or its code has changed. The
-// package calls the deciding functions and nothing else; it reads no clock and does no I/O.
+// Package replay takes the engine's pure decisions, and takes them again from what is on record: the inputs, the instant, and
+// what came out, in JSON. A decision that comes out differently depends on something that its inputs do not name, or its code has
+// changed. The package calls the deciding functions and nothing else; it reads no clock and does no I/O.
 package replay
 
 import (
@@ -11,6 +11,7 @@ import (
 	"time"
 
 	kapacity "github.com/kubetide/kubetide/api/kapacity/v1alpha1"
+	"github.com/kubetide/kubetide/internal/decision"
 	"github.com/kubetide/kubetide/portraits"
 	"github.com/kubetide/kubetide/scaler/behavior"
 	"github.com/kubetide/kubetide/scaler/bounds"
@@ -19,71 +20,66 @@ import (
 	"github.com/kubetide/kubetide/scaler/stability"
 )
 
-// Call is one decision on record.
-type Call struct {
-	// Function is the package that decided: merge, bounds, behavior, stability or gray.
-	Function string    `json:"function"`
-	Now      time.Time `json:"now"`
-	// Inputs is everything besides the instant that the decision depends on, Outcome what came out.
-	Inputs  json.RawMessage `json:"inputs"`
-	Outcome json.RawMessage `json:"outcome"`
-}
+// Taken is a decision that was taken, and encodes it. Most decisions are those of before and need no record, so it is asked for when
+// one is kept; what the decision was taken from must not change before.
+type Taken func() (decision.Call, error)
 
-// Merge takes a decision of scaler/merge and its record.
-func Merge(candidates []merge.Candidate, current int32, now time.Time) (merge.Outcome, Call, error) {
-	in := mergeInputs{Current: current}
-	for _, c := range candidates {
-		o := c.Opinion
-		in.Candidates = append(in.Candidates, candidate{Provider: c.Provider, Priority: c.Priority, HasValue: o.HasValue, Replicas: o.Replicas,
-			Expires: o.Expires, Next: o.Next, Reason: o.Reason, Warnings: o.Warnings, Err: textOf(o.Err)})
-	}
+// Merge takes a decision of scaler/merge.
+func Merge(candidates []merge.Candidate, current int32, now time.Time) (merge.Outcome, Taken) {
 	out := merge.Decide(candidates, current, now)
-	call, err := record("merge", in, encodeMerge(out), now)
-	return out, call, err
-}
-
-// Bounds takes a decision of scaler/bounds and its record.
-func Bounds(lowest, highest int32, windows []kapacity.ScheduledBounds, now time.Time) (bounds.Decision, Call, error) {
-	out := bounds.Decide(lowest, highest, windows, now)
-	call, err := record("bounds", boundsInputs{lowest, highest, windows}, encodeBounds(out), now)
-	return out, call, err
-}
-
-// Behavior takes a decision of scaler/behavior and its record.
-func Behavior(state behavior.State, in behavior.Inputs, now time.Time) (behavior.Decision, Call, error) {
-	out := behavior.Decide(state, in, now)
-	call, err := record("behavior", behaviorInputs{state, in}, out, now)
-	return out, call, err
-}
-
-// Stability takes a decision of scaler/stability and its record.
-func Stability(state stability.State, checks []stability.Check, running bool, now time.Time) (stability.Decision, Call, error) {
-	in := stabilityInputs{State: state, Running: running}
-	for _, c := range checks {
-		kept := check{Action: c.Action, CoolDown: c.CoolDown}
-		for _, m := range c.Metrics {
-			kept.Metrics = append(kept.Metrics, metric{m.Name, m.Operator, m.Target, m.Value, textOf(m.Err)})
+	return out, func() (decision.Call, error) {
+		in := mergeInputs{Current: current}
+		for _, c := range candidates {
+			o := c.Opinion
+			in.Candidates = append(in.Candidates, candidate{Provider: c.Provider, Priority: c.Priority, HasValue: o.HasValue, Replicas: o.Replicas,
+				Expires: o.Expires, Next: o.Next, Reason: o.Reason, Warnings: o.Warnings, Err: textOf(o.Err)})
 		}
-		in.Checks = append(in.Checks, kept)
+		return record("merge", in, encodeMerge(out), now)
 	}
-	out := stability.Decide(state, checks, running, now)
-	call, err := record("stability", in, out, now)
-	return out, call, err
 }
 
-// Gray takes a decision of scaler/gray and its record.
-func Gray(run gray.Run, in gray.Inputs, now time.Time) (gray.Decision, Call, error) {
+// Bounds takes a decision of scaler/bounds.
+func Bounds(lowest, highest int32, windows []kapacity.ScheduledBounds, now time.Time) (bounds.Decision, Taken) {
+	out := bounds.Decide(lowest, highest, windows, now)
+	return out, func() (decision.Call, error) {
+		return record("bounds", boundsInputs{lowest, highest, windows}, encodeBounds(out), now)
+	}
+}
+
+// Behavior takes a decision of scaler/behavior.
+func Behavior(state behavior.State, in behavior.Inputs, now time.Time) (behavior.Decision, Taken) {
+	out := behavior.Decide(state, in, now)
+	return out, func() (decision.Call, error) { return record("behavior", behaviorInputs{state, in}, out, now) }
+}
+
+// Stability takes a decision of scaler/stability.
+func Stability(state stability.State, checks []stability.Check, running bool, now time.Time) (stability.Decision, Taken) {
+	out := stability.Decide(state, checks, running, now)
+	return out, func() (decision.Call, error) {
+		in := stabilityInputs{State: state, Running: running}
+		for _, c := range checks {
+			kept := check{Action: c.Action, CoolDown: c.CoolDown}
+			for _, m := range c.Metrics {
+				kept.Metrics = append(kept.Metrics, metric{m.Name, m.Operator, m.Target, m.Value, textOf(m.Err)})
+			}
+			in.Checks = append(in.Checks, kept)
+		}
+		return record("stability", in, out, now)
+	}
+}
+
+// Gray takes a decision of scaler/gray.
+func Gray(run gray.Run, in gray.Inputs, now time.Time) (gray.Decision, Taken) {
 	out := gray.Decide(run, in, now)
-	call, err := record("gray", grayInputs{run, in}, out, now)
-	return out, call, err
+	return out, func() (decision.Call, error) { return record("gray", grayInputs{run, in}, out, now) }
 }
 
 // ErrDiffers says that a decision came out differently this time.
 var ErrDiffers = errors.New("the decision comes out differently")
 
 // Rerun takes the decision again. It returns nil if the outcome is the one on record, byte for byte, and else ErrDiffers with both.
-func (c Call) Rerun() error {
-	again, err := c.again()
+func Rerun(c decision.Call) error {
+	again, err := again(c)
 	if err != nil {
 		return fmt.Errorf("%s at %s: %w", c.Function, c.Now.Format(time.RFC3339Nano), err)
 	}
@@ -93,7 +89,7 @@ func (c Call) Rerun() error {
 	return nil
 }
 
-func (c Call) again() (json.RawMessage, error) {
+func again(c decision.Call) (json.RawMessage, error) {
 	switch c.Function {
 	case "merge":
 		in, err := decode[mergeInputs](c.Inputs)
@@ -142,13 +138,13 @@ func (c Call) again() (json.RawMessage, error) {
 	return nil, fmt.Errorf("there is no deciding function %q", c.Function)
 }
 
-func record(function string, inputs, outcome any, now time.Time) (Call, error) {
-	c := Call{Function: function, Now: now}
+func record(function string, inputs, outcome any, now time.Time) (decision.Call, error) {
+	c := decision.Call{Function: function, Now: now}
 	var err, err2 error
 	c.Inputs, err = json.Marshal(inputs)
 	c.Outcome, err2 = json.Marshal(outcome)
 	if err = errors.Join(err, err2); err != nil {
-		return Call{}, fmt.Errorf("record a decision of %s: %w", function, err)
+		return decision.Call{}, fmt.Errorf("record a decision of %s: %w", function, err)
 	}
 	return c, nil
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	kapacity "github.com/kubetide/kubetide/api/kapacity/v1alpha1"
+	"github.com/kubetide/kubetide/internal/decision"
 	"github.com/kubetide/kubetide/portraits"
 	"github.com/kubetide/kubetide/scaler/behavior"
 	"github.com/kubetide/kubetide/scaler/gray"
@@ -30,7 +31,8 @@ type engine struct {
 	calls    int
 }
 
-func (e *engine) keep(c Call, err error) {
+func (e *engine) keep(taken Taken) {
+	c, err := taken()
 	if err != nil {
 		e.t.Fatal(err)
 	}
@@ -68,15 +70,15 @@ func (e *engine) decide() {
 	if e.profile != nil {
 		current = e.profile.Online
 	}
-	merged, c, err := Merge(candidates, current, e.now)
-	e.keep(c, err)
+	merged, c := Merge(candidates, current, e.now)
+	e.keep(c)
 
 	windows := []kapacity.ScheduledBounds{{Name: "day", TimeZone: "Europe/Berlin", Start: "0 8 * * *", End: "0 20 * * *", MinReplicas: new(int32(e.r.IntN(9)))}}
 	if e.maybe(5) {
 		windows = append(windows, kapacity.ScheduledBounds{Name: "broken", TimeZone: "Mars/Base", Start: "* * * * *", End: "* * * * *", MaxReplicas: new(int32(3))})
 	}
-	limits, c, err := Bounds(1, 20, windows, e.now)
-	e.keep(c, err)
+	limits, c := Bounds(1, 20, windows, e.now)
+	e.keep(c)
 
 	window := time.Duration(e.r.IntN(3)) * time.Minute
 	rules := &behavior.Rules{StabilizationWindow: &window, Policies: []behavior.Policy{{Type: behavior.Pods, Value: 1 + int32(e.r.IntN(4)), Period: time.Minute}}}
@@ -84,16 +86,16 @@ func (e *engine) decide() {
 	if !e.maybe(4) {
 		in.Up, in.Down = rules, rules
 	}
-	limited, c, err := Behavior(e.behavior, in, e.now)
-	e.keep(c, err)
+	limited, c := Behavior(e.behavior, in, e.now)
+	e.keep(c)
 	e.behavior = limited.State
 
 	metric := stability.Metric{Name: "errors", Operator: kapacity.MetricOperatorGreater, Target: 1000, Value: int64(e.r.IntN(2000))}
 	if e.maybe(6) {
 		metric.Err = errors.New("no value")
 	}
-	stable, c, err := Stability(e.stable, []stability.Check{{Action: kapacity.RollbackAction, CoolDown: time.Minute, Metrics: []stability.Metric{metric}}}, !e.maybe(4), e.now)
-	e.keep(c, err)
+	stable, c := Stability(e.stable, []stability.Check{{Action: kapacity.RollbackAction, CoolDown: time.Minute, Metrics: []stability.Metric{metric}}}, !e.maybe(4), e.now)
+	e.keep(c)
 	e.stable = stable.State
 
 	strategy := &gray.Strategy{State: gray.Cutoff, ChangePercent: 30, Interval: 30 * time.Second, Observation: time.Minute}
@@ -105,8 +107,8 @@ func (e *engine) decide() {
 		g.Target = &limited.Replicas
 	}
 	g.Observed = gray.Observed{Applied: !e.maybe(3), AppliedAt: e.now.Add(-time.Second), Online: current, CutReady: int32(e.r.IntN(2)), Scale: current}
-	paced, c, err := Gray(e.run, g, e.now)
-	e.keep(c, err)
+	paced, c := Gray(e.run, g, e.now)
+	e.keep(c)
 	e.run, e.profile = paced.Run, paced.Profile
 }
 
@@ -119,11 +121,11 @@ func TestTenThousandRecordedDecisionsComeOutTheSame(t *testing.T) {
 	outcomes := map[string]map[string]bool{}
 	reruns := 0
 	for d := json.NewDecoder(&e.log); d.More(); reruns++ {
-		var c Call
+		var c decision.Call
 		if err := d.Decode(&c); err != nil {
 			t.Fatal(err)
 		}
-		if err := c.Rerun(); err != nil {
+		if err := Rerun(c); err != nil {
 			t.Fatalf("seed %d: %v", seed, err)
 		}
 		if outcomes[c.Function] == nil {
@@ -143,11 +145,12 @@ func TestTenThousandRecordedDecisionsComeOutTheSame(t *testing.T) {
 
 func TestADecisionThatDiffersIsSeen(t *testing.T) {
 	now := time.Date(2026, 3, 28, 0, 0, 0, 0, time.UTC)
-	_, good, err := Merge([]merge.Candidate{{Provider: "Static", Opinion: portraits.Opinion{HasValue: true, Replicas: 3}}}, 5, now)
+	_, taken := Merge([]merge.Candidate{{Provider: "Static", Opinion: portraits.Opinion{HasValue: true, Replicas: 3}}}, 5, now)
+	good, err := taken()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := good.Rerun(); err != nil {
+	if err := Rerun(good); err != nil {
 		t.Fatal(err)
 	}
 	replace := func(in json.RawMessage, old, new string) json.RawMessage {
@@ -158,20 +161,20 @@ func TestADecisionThatDiffersIsSeen(t *testing.T) {
 		return out
 	}
 	for name, test := range map[string]struct {
-		change  func(*Call)
+		change  func(*decision.Call)
 		differs bool
 	}{
-		"another outcome":                {func(c *Call) { c.Outcome = replace(c.Outcome, `"Replicas":3`, `"Replicas":4`) }, true},
-		"other inputs":                   {func(c *Call) { c.Inputs = replace(c.Inputs, `"Replicas":3`, `"Replicas":4`) }, true},
-		"an input that nobody knows":     {func(c *Call) { c.Inputs = replace(c.Inputs, `"Current":5`, `"Current":5,"Load":1`) }, false},
-		"a function that nobody knows":   {func(c *Call) { c.Function = "guess" }, false},
-		"inputs that are no JSON":        {func(c *Call) { c.Inputs = json.RawMessage("{") }, false},
-		"the inputs of another function": {func(c *Call) { c.Function = "gray" }, false},
+		"another outcome":                {func(c *decision.Call) { c.Outcome = replace(c.Outcome, `"Replicas":3`, `"Replicas":4`) }, true},
+		"other inputs":                   {func(c *decision.Call) { c.Inputs = replace(c.Inputs, `"Replicas":3`, `"Replicas":4`) }, true},
+		"an input that nobody knows":     {func(c *decision.Call) { c.Inputs = replace(c.Inputs, `"Current":5`, `"Current":5,"Load":1`) }, false},
+		"a function that nobody knows":   {func(c *decision.Call) { c.Function = "guess" }, false},
+		"inputs that are no JSON":        {func(c *decision.Call) { c.Inputs = json.RawMessage("{") }, false},
+		"the inputs of another function": {func(c *decision.Call) { c.Function = "gray" }, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := good
 			test.change(&c)
-			if err := c.Rerun(); err == nil || errors.Is(err, ErrDiffers) != test.differs {
+			if err := Rerun(c); err == nil || errors.Is(err, ErrDiffers) != test.differs {
 				t.Errorf("rerun: %v", err)
 			}
 		})
