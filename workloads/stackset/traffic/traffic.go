@@ -48,8 +48,8 @@ type StackSet struct {
 type Stack struct {
 	Name    string
 	Created time.Time
-	// Actual is the weight that it has now, as the StackSet's status says.
-	Actual float64
+	// Actual is the weight that it has now, as the StackSet's status says. Desired is the one that was decided last, as its own does.
+	Actual, Desired float64
 	// NoTrafficSince is since when it has none and should have none; zero while it has, or when that was never seen.
 	NoTrafficSince time.Time
 	// Routed tells that routers may still send it requests: a live segment of it has some width.
@@ -135,7 +135,13 @@ func (d *Decision) share(set StackSet, now time.Time) {
 	for _, s := range set.Stacks {
 		actual[s.Name] = s.Actual
 	}
-	desired, current := Normalize(asked, fallback(set.Stacks)), Normalize(actual, fallback(set.Stacks))
+	// Where nobody is asked for, it stays as decided before: a fallback loses what made it one as soon as it is chosen, and traffic
+	// would go to and fro.
+	chosen := fallback(set.Stacks)
+	if i := slices.IndexFunc(set.Stacks, func(s Stack) bool { return s.Desired == 100 }); i >= 0 {
+		chosen = set.Stacks[i].Name
+	}
+	desired, current := Normalize(asked, chosen), Normalize(actual, fallback(set.Stacks))
 	floors := make([]prescale.Stack, len(set.Stacks))
 	for i, s := range set.Stacks {
 		o := &d.Stacks[i]

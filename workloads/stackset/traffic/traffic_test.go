@@ -149,6 +149,14 @@ func TestTrafficIsSwitchedAsAWholeOrNotAtAll(t *testing.T) {
 	}
 }
 
+func TestWhereNobodyIsAskedForTrafficStaysAsDecided(t *testing.T) {
+	set := stackSet([]Stack{pods(100, 1), idle(pods(0, 1), time.Minute)}, 0, 0)
+	set.Stacks[0].Desired = 100
+	if desired, _ := columns(Decide(set, now)); !cmp.Equal(desired, []int{100, 0}) {
+		t.Errorf("desired %v", desired)
+	}
+}
+
 func TestPrescalingFollowsTheSwitch(t *testing.T) {
 	set := stackSet([]Stack{pods(50, 2), pods(40, 4), held(pods(10, 4), 4, 50)}, 25, 25, 50)
 	set.Prescale = prescale.Settings{Enabled: true, ResetDelay: time.Minute, Deadline: time.Minute}
