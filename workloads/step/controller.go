@@ -87,9 +87,9 @@ func (r *steps) read(ctx context.Context, step *kai.Step) (Objects, error) {
 		object client.Object
 		keep   func()
 	}{
-		DeploymentName(step.Name): {d, func() { out.Deployment = d }},
-		ServiceName(step.Name):    {s, func() { out.Service = s }},
-		HPAName(step.Name):        {h, func() { out.HPA = h }},
+		deploymentName(step.Name): {d, func() { out.Deployment = d }},
+		serviceName(step.Name):    {s, func() { out.Service = s }},
+		hpaName(step.Name):        {h, func() { out.HPA = h }},
 	} {
 		there, err := get(name, child.object)
 		if err != nil {
@@ -111,9 +111,8 @@ func (r *steps) model(ctx context.Context, step *kai.Step, s *state) (model *Mod
 	if err := r.client.List(ctx, runtimes); err != nil {
 		return nil, nil, fmt.Errorf("list ModelRuntimes: %w", err)
 	}
-	runtime, err := Choose(step, runtimes.Items)
-	if err != nil {
-		s.runtimeErr = err
+	var runtime *kai.ModelRuntime
+	if runtime, s.runtimeErr = Choose(step, runtimes.Items); s.runtimeErr != nil {
 		return nil, nil, nil
 	}
 	model = &Model{Runtime: runtime}

@@ -55,14 +55,12 @@ const (
 	ReasonDuplicateName     = "DuplicateName"
 )
 
-// DeploymentName, ServiceName and HPAName are the names of what is made of the Step of that name.
-func DeploymentName(step string) string { return step + "-deployment" }
+// deploymentName, serviceName and hpaName are the names of what is made of the Step of that name.
+func deploymentName(step string) string { return step + "-deployment" }
 
-// ServiceName is documented with DeploymentName.
-func ServiceName(step string) string { return step + "-service" }
+func serviceName(step string) string { return step + "-service" }
 
-// HPAName is documented with DeploymentName.
-func HPAName(step string) string { return step + "-hpa" }
+func hpaName(step string) string { return step + "-hpa" }
 
 // Generate returns what is to be there for the step, and what is wrong with it. Without objects, nothing can be made of it. What is
 // live counts where it has a say: the replicas and the selector of the Deployment stay as they are. Annotations are those of creation;
@@ -102,7 +100,7 @@ func Generate(step *kai.Step, model *Model, live Objects, opts Options) (Objects
 	templateLabels, templateAnnotations := inherited(step)
 	selector := map[string]string{kai.StepUIDLabel: string(step.UID)}
 	deployment := &appsv1.Deployment{
-		ObjectMeta: meta(DeploymentName(step.Name)),
+		ObjectMeta: meta(deploymentName(step.Name)),
 		Spec: appsv1.DeploymentSpec{
 			Replicas:                ptr.To(firstReplicas(minReplicas, maxReplicas, live.HPA)),
 			Selector:                &metav1.LabelSelector{MatchLabels: selector},
@@ -120,13 +118,13 @@ func Generate(step *kai.Step, model *Model, live Objects, opts Options) (Objects
 	return Objects{
 		Deployment: deployment,
 		Service: &corev1.Service{
-			ObjectMeta: meta(ServiceName(step.Name)),
+			ObjectMeta: meta(serviceName(step.Name)),
 			Spec:       corev1.ServiceSpec{Type: corev1.ServiceTypeClusterIP, Selector: selector, Ports: servicePorts(pods.Containers)},
 		},
 		HPA: &autoscalingv2.HorizontalPodAutoscaler{
-			ObjectMeta: meta(HPAName(step.Name)),
+			ObjectMeta: meta(hpaName(step.Name)),
 			Spec: autoscalingv2.HorizontalPodAutoscalerSpec{
-				ScaleTargetRef: autoscalingv2.CrossVersionObjectReference{APIVersion: "apps/v1", Kind: "Deployment", Name: DeploymentName(step.Name)},
+				ScaleTargetRef: autoscalingv2.CrossVersionObjectReference{APIVersion: "apps/v1", Kind: "Deployment", Name: deploymentName(step.Name)},
 				MinReplicas:    &minReplicas, MaxReplicas: maxReplicas,
 				Metrics: append([]autoscalingv2.MetricSpec{}, replicas.metrics...), Behavior: replicas.behaviorOrEmpty(),
 			},
@@ -139,9 +137,9 @@ func nameProblem(step string) *Problem {
 	const most = validation.DNS1035LabelMaxLength - len("-service")
 	if len(step) > most {
 		return &Problem{ReasonNameInvalid, fmt.Sprintf("metadata.name: the name has %d characters; with more than %d the Service %s would have more than %d",
-			len(step), most, ServiceName("NAME"), validation.DNS1035LabelMaxLength)}
+			len(step), most, serviceName("NAME"), validation.DNS1035LabelMaxLength)}
 	}
-	if bad := validation.IsDNS1035Label(ServiceName(step)); len(bad) > 0 {
+	if bad := validation.IsDNS1035Label(serviceName(step)); len(bad) > 0 {
 		return &Problem{ReasonNameInvalid, fmt.Sprintf("metadata.name: %q gives no valid name of a Service: %s", step, strings.Join(bad, "; "))}
 	}
 	return nil

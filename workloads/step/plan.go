@@ -13,8 +13,8 @@ import (
 	kai "github.com/kubetide/kubetide/api/kai/v1alpha1"
 )
 
-// StepName is the name of the Step of a Pipeline that has the index, from 0.
-func StepName(pipeline string, index int) string { return fmt.Sprintf("%s-step-%d", pipeline, index) }
+// stepName is the name of the Step of a Pipeline that has the index, from 0.
+func stepName(pipeline string, index int) string { return fmt.Sprintf("%s-step-%d", pipeline, index) }
 
 // Plan returns the Steps that are to be there for the pipeline, in the order of its templates, and what is wrong with it. Without
 // Steps although there are templates, nothing can be made of it. live are the Steps that are there.
@@ -72,7 +72,7 @@ func Plan(pipeline *kai.Pipeline, live []kai.Step) ([]*kai.Step, []Problem) {
 func indexOf(pipeline, step string) (int, bool) {
 	text, ok := strings.CutPrefix(step, pipeline+"-step-")
 	n, err := strconv.Atoi(text)
-	return n, ok && err == nil && n >= 0 && StepName(pipeline, n) == step
+	return n, ok && err == nil && n >= 0 && stepName(pipeline, n) == step
 }
 
 func stepOf(pipeline *kai.Pipeline, template *kai.StepTemplate, index int) *kai.Step {
@@ -91,7 +91,7 @@ func stepOf(pipeline *kai.Pipeline, template *kai.StepTemplate, index int) *kai.
 		annotations = nil
 	}
 	step := &kai.Step{
-		ObjectMeta: metav1.ObjectMeta{Namespace: pipeline.Namespace, Name: StepName(pipeline.Name, index), Labels: labels, Annotations: annotations,
+		ObjectMeta: metav1.ObjectMeta{Namespace: pipeline.Namespace, Name: stepName(pipeline.Name, index), Labels: labels, Annotations: annotations,
 			OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(pipeline, kai.SchemeGroupVersion.WithKind(kai.PipelineKind))}},
 		Spec: *template.Spec.DeepCopy(),
 	}
