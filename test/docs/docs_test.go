@@ -291,3 +291,21 @@ func TestEachCaseOfKapacityHasATestThatExists(t *testing.T) {
 		t.Errorf("rows (-want +documented):\n%s", diff)
 	}
 }
+
+// factsOfTheHPA are the numbers of the facts, each of which has a row on that page.
+const factsOfTheHPA = "1 2 3 4a 4b 5 6 7 8a 8b 9 10a 10b 10c 10d 10e 11 12 13 14 15 16 17 18a 18b 19a 19b 19c 20a 20b 21a 21b 21c 22a 22b 22c 23a 23b 24 25a 25b " +
+	"26a 26b 26c 26d 27a 27b 27c 27d 28a 28b 29a 29b 30a 30b 31a 31b 32a 32b 33 34a 34b 34c 34d 35a 35b 35c 36a 36b 37a 37b 37c 38a 38b 38c 38d 38e 39a 39b 40"
+
+func TestEachFactOfTheHPAHasATestThatExists(t *testing.T) {
+	known := map[string]tests{}
+	var got []string
+	for _, cells := range rows(page(t, "facts-of-the-hpa.md"), "") {
+		if cells[0] != "" {
+			got = append(got, cells[0])
+			testsOfRow(t, known, cells, 1)
+		}
+	}
+	if diff := cmp.Diff(strings.Fields(factsOfTheHPA), got); diff != "" {
+		t.Errorf("rows (-want +documented):\n%s", diff)
+	}
+}
