@@ -70,7 +70,7 @@ performance: lab-build ## 10,000 HPAs, changes and reads on the lab; the figures
 	$(BIN)/performance -write docs/performance.md
 
 .PHONY: performance-engine
-performance-engine: lab-build ## 5,000 IHPAs on the lab: changes, a common cron boundary, reaction, rest, a killed leader; the figures go to docs/performance.md (about 10 minutes)
+performance-engine: lab-build ## 5,000 IHPAs on the lab: changes, a common cron boundary, reaction, rest, a killed leader; the figures go to docs/performance.md
 	$(call compile,the load,-o $(BIN)/performance ./test/bench)
 	$(BIN)/performance -engine -write docs/performance.md
 
