@@ -33,6 +33,7 @@ test: lab-build test-unit test-e2e ## Everything: unit, property, integration an
 test-unit: ## Unit, property and fuzz-seed tests, with the race detector
 	$(call compile,everything with the race detector,-race ./...)
 	go test -race -timeout 25m $(UNIT)
+	go test -timeout 10m -run '^TestSimulation$$' ./scaler/ihpa # all its 100,000 steps
 
 .PHONY: test-e2e
 test-e2e: lab-build ## Tests on the lab, with the race detector

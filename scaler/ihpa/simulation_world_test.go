@@ -66,8 +66,8 @@ type simulation struct {
 	deciding *kapacity.IntelligentHorizontalPodAutoscaler
 	profile  *kapacity.ReplicaProfile
 	failing  bool
-	pods     []corev1.Pod
-	current  bool // the cache was not behind
+	pods     map[string]*corev1.Pod // as they are stored
+	current  bool                   // the cache was not behind
 	ordered  []counted
 	rules    string
 
@@ -92,7 +92,7 @@ const (
 func simulate(t testing.TB, seed uint64) *simulation {
 	crlog.SetLogger(logr.Discard())
 	h := fnv.New64a()
-	s := &simulation{t: t, seed: seed, rng: rand.New(rand.NewPCG(seed, 1)), demand: &demand{}, writesLeft: -1, digest: h,
+	s := &simulation{pods: map[string]*corev1.Pod{}, t: t, seed: seed, rng: rand.New(rand.NewPCG(seed, 1)), demand: &demand{}, writesLeft: -1, digest: h,
 		digests: func(line string) { _, _ = h.Write([]byte(line)) }}
 	kinds := []string{"a parallel StatefulSet", "an ordered StatefulSet", "a Deployment", "a ReplicaSet"}
 	workload := workloads(s.n(0, 8))[kinds[s.rng.IntN(len(kinds))]]
@@ -367,7 +367,7 @@ func (s *simulation) run(actor int) {
 func (s *simulation) remember() {
 	c := s.w.Cached(s.cache, s.notice)
 	behind := s.cache.Behind()
-	s.current = !slices.Contains(behind, "Pod") && !slices.Contains(behind, "ReplicaProfile")
+	s.current = !slices.Contains(behind, "Pod")
 	s.deciding, s.profile = &kapacity.IntelligentHorizontalPodAutoscaler{}, &kapacity.ReplicaProfile{}
 	if c.Get(context.Background(), enginetest.Request.NamespacedName, s.deciding) != nil {
 		s.deciding = nil
@@ -621,6 +621,14 @@ func (s *simulation) rollOut() {
 
 // saw checks each change as it happens.
 func (s *simulation) saw(ours bool, before, after client.Object) {
+	if p, ok := after.(*corev1.Pod); ok {
+		s.pods[p.Name] = p
+		if b, ok := before.(*corev1.Pod); ok && ours && online(b) && !online(p) {
+			s.cuts(p)
+		}
+	} else if p, ok := before.(*corev1.Pod); ok {
+		delete(s.pods, p.Name)
+	}
 	switch b := before.(type) {
 	case nil:
 		if rp, ok := after.(*kapacity.ReplicaProfile); ok && ours {
@@ -663,6 +671,24 @@ func (s *simulation) ordersOnline(before, rp *kapacity.ReplicaProfile) {
 	if top := dynamicPriority(o); s.failing && top >= highest(o, s.now()) && o.Spec.Hold == nil && was <= high {
 		s.must(is >= was, "online %d -> %d although data are missing", was, is)
 	}
+}
+
+func online(p *corev1.Pod) bool {
+	return p.Labels[kapacity.PodStateLabel] == "" && p.Status.Phase == corev1.PodRunning
+}
+
+// cuts: (d) a pod is cut only while enough others run, as far as the decision could see.
+func (s *simulation) cuts(cut *corev1.Pod) {
+	if s.profile == nil || !s.current {
+		return
+	}
+	n := int32(0)
+	for _, p := range s.pods {
+		if online(p) {
+			n++
+		}
+	}
+	s.must(n >= s.profile.Spec.OnlineReplicas, "pod %s is cut, %d are left online of %d", cut.Name, n, s.profile.Spec.OnlineReplicas)
 }
 
 // scales: /scale only moves towards what the profile asks for.
