@@ -1,15 +1,19 @@
 package e2e
 
 import (
+	"context"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes"
 
 	kapacity "github.com/kubetide/kubetide/api/kapacity/v1alpha1"
 )
@@ -129,6 +133,101 @@ func TestBrokenWatchesComeBack(t *testing.T) {
 	c.wantNoFlap(t)
 	waitForKubetide(t)
 	wantSameProcesses(t, processes)
+}
+
+// The API server has one place for Kubetide and others take it: most requests are answered by 429, the Lease's as well.
+func TestARunEndsAmongRefusalsForLoad(t *testing.T) {
+	ns := newNamespace(t)
+	run := grayRun(t, ns, "shop", halves(4*time.Second, 2*time.Second))
+	workload(t, ns, "Deployment", "cart", 2, "")
+	staticIHPA(t, ns, "Deployment", "cart", 2, halves(time.Second, 0))
+	eventually(t, 10*time.Second, conditionIs(t, ns, "cart", kapacity.ConditionScalingActive, metav1.ConditionTrue))
+	cart := follow(t, ns, "cart")
+	processes := runs(t)
+	began := time.Now()
+	lift := squeeze(t)
+	run.mark("429s")
+	setStatic(t, ns, "cart", 6)
+	<-time.After(15 * time.Second) // the fault's length
+	refused, others := map[string]int{}, 0
+	for r, err := range cluster.Audit(began) {
+		must(t, err)
+		switch {
+		case r.User != kubetideUser || r.UserAgent == loadAgent:
+		case r.Code == http.StatusTooManyRequests:
+			refused[r.Verb+" "+r.Resource]++
+		default:
+			others++
+		}
+	}
+	run.mark("429s end")
+	t.Logf("of Kubetide's requests %d were answered, 429 was said to %v", others, refused)
+	if len(refused) == 0 {
+		t.Error("no request of Kubetide was refused: this was no test")
+	}
+	lift()
+	lifted := time.Now()
+	eventually(t, 40*time.Second, wantReplicas(t, ns, "Deployment", "cart", 6))
+	reach(t, ns, "shop", state{online: 2, endpoints: 2}, 60*time.Second)
+	t.Logf("both were where they should %v after the last 429", time.Since(lifted).Round(100*time.Millisecond))
+	run.wantAsked(t, 8, 2)
+	run.wantNoFlap(t)
+	cart.wantAsked(t, 2, 6)
+	cart.wantNoFlap(t)
+	waitForKubetide(t)
+	wantSameProcesses(t, processes)
+}
+
+const loadAgent = "load"
+
+// squeeze gives Kubetide's user the least that API Priority and Fairness can give, and takes it by the user's own requests, until lift.
+func squeeze(t *testing.T) (lift func()) {
+	t.Helper()
+	const objects = `
+apiVersion: flowcontrol.apiserver.k8s.io/v1
+kind: PriorityLevelConfiguration
+metadata: {name: squeezed}
+spec:
+  type: Limited
+  limited: {nominalConcurrencyShares: 1, lendablePercent: 0, borrowingLimitPercent: 0, limitResponse: {type: Reject}}
+---
+apiVersion: flowcontrol.apiserver.k8s.io/v1
+kind: FlowSchema
+metadata: {name: squeezed}
+spec:
+  matchingPrecedence: 2
+  priorityLevelConfiguration: {name: squeezed}
+  rules:
+  - subjects: [{kind: ServiceAccount, serviceAccount: {namespace: kubetide-system, name: kubetide}}]
+    resourceRules: [{verbs: ["*"], apiGroups: ["*"], resources: ["*"], namespaces: ["*"], clusterScope: true}]
+`
+	must(t, cluster.Apply(t.Context(), objects))
+	config, err := cluster.ConfigFor(t.Context(), system, "kubetide")
+	must(t, err)
+	config.UserAgent = loadAgent
+	crowd := kubernetes.NewForConfigOrDie(config)
+	ctx, stop := context.WithCancel(context.Background())
+	var waiting sync.WaitGroup
+	for range 16 {
+		waiting.Go(func() {
+			for ctx.Err() == nil {
+				_, _ = crowd.CoreV1().RESTClient().Get().Resource("pods").MaxRetries(0).DoRaw(ctx)
+			}
+		})
+	}
+	var once sync.Once
+	lift = func() {
+		once.Do(func() {
+			stop()
+			waiting.Wait()
+			out, err := cluster.KubectlInput(context.Background(), objects, "delete", "-f", "-")
+			if err != nil {
+				t.Errorf("%v: %s", err, out)
+			}
+		})
+	}
+	t.Cleanup(lift)
+	return lift
 }
 
 // Pods that never become ready: the run upwards goes on to its end and no further, and nothing is taken back. Downwards they are
