@@ -157,12 +157,13 @@ func allAreTold(t *testing.T, ns string, asks map[string]ask) func() error {
 	}
 }
 
-// ownMetrics are Kubetide's metrics without labels.
-func ownMetrics(ctx context.Context, admin string) (map[string]float64, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+admin+"/metrics", nil)
+// ownMetrics are those of Kubetide's metrics that have the names and no labels.
+func ownMetrics(ctx context.Context, admin string, names ...string) (map[string]float64, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+admin+"/metrics?"+url.Values{"name[]": names}.Encode(), nil)
 	if err != nil {
 		return nil, err
 	}
+	request.Header.Set("Accept-Encoding", "identity") // compression takes more memory than all else of the answer
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
 		return nil, err
@@ -180,73 +181,98 @@ func ownMetrics(ctx context.Context, admin string) (map[string]float64, error) {
 
 // memory is what Kubetide took over a time, in bytes.
 type memory struct {
-	// What collections of garbage found in use: the least stays, the rest is of requests that were on their way.
+	// What each collection of garbage left (the runtime's /gc/heap/live:bytes: all that is reachable, and what came while it ran): the
+	// least stays, the rest is of requests that were on their way.
 	live, maxLive float64
 	// peak is the most that the process held of the system at a sample, with garbage, without the shadow of the race detector.
-	peak        float64
-	resident    float64
-	collections float64
-	samples     int
+	peak, resident float64
+	// Of so many collections, so many were seen: the samples saw no other in between.
+	collections, seen float64
+	samples           int
 }
 
 func (m memory) String() string {
 	const mib = 1 << 20
-	return fmt.Sprintf("%.1f to %.1f MiB in use at %.0f collections of garbage, at most %.1f MiB held (%d samples, resident %.0f MiB at most)",
-		m.live/mib, m.maxLive/mib, m.collections, m.peak/mib, m.samples, m.resident/mib)
+	return fmt.Sprintf("%.1f to %.1f MiB in use at %.0f of %.0f collections of garbage, at most %.1f MiB held (%d samples, resident %.0f MiB at most)",
+		m.live/mib, m.maxLive/mib, m.seen, m.collections, m.peak/mib, m.samples, m.resident/mib)
 }
 
-// memoryUntil watches Kubetide until done returns nil and garbage has been collected `least` times. The next collection of
-// garbage is due when the heap has doubled (GOGC is 100), so its threshold tells what the last one found in use.
-func memoryUntil(t *testing.T, within time.Duration, least float64, done func() error) (m memory) {
+// and is what Kubetide took over both times.
+func (m memory) and(other memory) memory {
+	return memory{min(m.live, other.live), max(m.maxLive, other.maxLive), max(m.peak, other.peak), max(m.resident, other.resident),
+		m.collections + other.collections, m.seen + other.seen, m.samples + other.samples}
+}
+
+// memoryWatch samples Kubetide's memory until the test ends, without a gap.
+type memoryWatch struct {
+	mu   sync.Mutex // protects span
+	span memory     // since the last call of until
+}
+
+func watchMemory(t *testing.T) *memoryWatch {
 	t.Helper()
 	host, _, err := net.SplitHostPort(kubetideAddress(t))
 	must(t, err)
-	var mu sync.Mutex // protects m
+	w := &memoryWatch{}
 	ctx, stop := context.WithCancel(t.Context())
 	var watching sync.WaitGroup
-	defer watching.Wait()
-	defer stop()
+	t.Cleanup(func() { stop(); watching.Wait() })
 	watching.Go(func() {
-		first, last := -1.0, -1.0
-		tick := time.NewTicker(200 * time.Millisecond) // a sample makes half a megabyte of garbage itself
+		last := -1.0
+		tick := time.NewTicker(100 * time.Millisecond) // a sample makes half a megabyte of garbage itself
 		defer tick.Stop()
 		for ctx.Err() == nil {
-			own, err := ownMetrics(ctx, net.JoinHostPort(host, "8002"))
+			own, err := ownMetrics(ctx, net.JoinHostPort(host, "8002"), "go_gc_cycles_total_gc_cycles_total", "go_gc_heap_live_bytes",
+				"go_memstats_sys_bytes", "go_memstats_heap_released_bytes", "process_resident_memory_bytes")
+			if err == nil && own["go_gc_heap_live_bytes"] == 0 {
+				err = errors.New("there is no go_gc_heap_live_bytes")
+			}
 			if err != nil {
 				if ctx.Err() == nil {
 					t.Errorf("read Kubetide's memory: %v", err)
 				}
 				return
 			}
-			mu.Lock()
-			count := own["go_gc_duration_seconds_count"]
-			if first < 0 {
-				first = count
-			} else if count > last {
-				m.collections = count - first
-				live := (own["go_memstats_next_gc_bytes"] - own["go_memstats_stack_inuse_bytes"]) / 2
-				if m.maxLive = max(m.maxLive, live); m.live == 0 || live < m.live {
-					m.live = live
-				}
-			}
-			last = count
-			m.peak = max(m.peak, own["go_memstats_sys_bytes"]-own["go_memstats_heap_released_bytes"])
-			m.resident = max(m.resident, own["process_resident_memory_bytes"])
-			m.samples++
-			mu.Unlock()
+			w.sample(own, &last)
 			select {
 			case <-ctx.Done():
 			case <-tick.C:
 			}
 		}
 	})
+	return w
+}
+
+func (w *memoryWatch) sample(own map[string]float64, last *float64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	m := &w.span
+	if count := own["go_gc_cycles_total_gc_cycles_total"]; count != *last {
+		if *last >= 0 {
+			m.collections += count - *last
+			m.seen++
+			live := own["go_gc_heap_live_bytes"]
+			if m.maxLive = max(m.maxLive, live); m.live == 0 || live < m.live {
+				m.live = live
+			}
+		}
+		*last = count
+	}
+	m.peak = max(m.peak, own["go_memstats_sys_bytes"]-own["go_memstats_heap_released_bytes"])
+	m.resident = max(m.resident, own["process_resident_memory_bytes"])
+	m.samples++
+}
+
+// until waits until done returns nil and garbage has been collected `least` times, and returns what was taken since it was last called.
+func (w *memoryWatch) until(t *testing.T, within time.Duration, least float64, done func() error) memory {
+	t.Helper()
 	var asked time.Time
 	eventually(t, within, func() error {
-		mu.Lock()
-		collections := m.collections
-		mu.Unlock()
+		w.mu.Lock()
+		collections := w.span.seen
+		w.mu.Unlock()
 		if collections < least {
-			return fmt.Errorf("garbage was collected %.0f of %.0f times", collections, least)
+			return fmt.Errorf("garbage was seen to be collected %.0f of %.0f times", collections, least)
 		}
 		if time.Since(asked) < time.Second {
 			return errors.New("it is asked for each second only")
@@ -254,8 +280,10 @@ func memoryUntil(t *testing.T, within time.Duration, least float64, done func() 
 		asked = time.Now()
 		return done()
 	})
-	stop()
-	watching.Wait()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	m := w.span
+	w.span = memory{}
 	return m
 }
 
@@ -477,31 +505,16 @@ stringData: {token: hush}
 		}
 		return err
 	})
-	before := memoryUntil(t, 2*time.Minute, 3, atOnce)
+	watch := watchMemory(t)
+	before := watch.until(t, 3*time.Minute, 8, atOnce)
 	t.Logf("memory before: %v", before)
 	all := abuses(server, port, ns)
 	began := time.Now()
 	createHPAs(t, ns, all)
-	during := memoryUntil(t, 4*time.Minute, 3, allAreTold(t, ns, all))
+	during := watch.until(t, 4*time.Minute, 3, allAreTold(t, ns, all))
 	t.Logf("%d abuses were told within %v; memory: %v", len(all), time.Since(began).Round(time.Second), during)
-	after := memoryUntil(t, 2*time.Minute, 5, atOnce)
+	after := watch.until(t, 3*time.Minute, 8, atOnce)
 	t.Logf("memory while they go on: %v", after)
-	const most = 8 << 20
-	grown := func(what string, before, now float64) {
-		t.Helper()
-		t.Logf("%s: %+.1f MiB", what, (now-before)/(1<<20))
-		if now-before > most {
-			t.Errorf("%s: abuse takes %.0f bytes, more than %d", what, now-before, most)
-		}
-	}
-	grown("growth that stays", before.live, after.live)
-	grown("growth of what is in use while all go on, at most", before.maxLive, after.maxLive)
-	for _, m := range []struct {
-		when string
-		memory
-	}{{"when the HPAs come", during}, {"while they go on", after}} {
-		t.Logf("growth %s, at most: %+.1f MiB in use, %+.1f MiB held with garbage", m.when, (m.maxLive-before.maxLive)/(1<<20), (m.peak-before.peak)/(1<<20))
-	}
 	for name, told := range kubetideEvents(t, ns) {
 		for _, e := range told {
 			if strings.Contains(e.Message, "hush") || len(e.Message) > 1024 {
@@ -513,9 +526,23 @@ stringData: {token: hush}
 		}
 	}
 	must(t, kube.AutoscalingV2().HorizontalPodAutoscalers(ns).DeleteCollection(t.Context(), metav1.DeleteOptions{}, metav1.ListOptions{}))
-	gone := memoryUntil(t, 2*time.Minute, 4, atOnce)
+	gone := watch.until(t, 3*time.Minute, 6, atOnce)
 	t.Logf("memory when all is gone: %v", gone)
+	const most = 8 << 20
+	grown := func(what string, before, now float64) {
+		t.Helper()
+		t.Logf("%s: %+.1f MiB", what, (now-before)/(1<<20))
+		if now-before > most {
+			t.Errorf("%s: abuse takes %.0f bytes, more than %d", what, now-before, most)
+		}
+	}
+	// From before the first HPA comes until the last is gone; at rest, too, a collection leaves more or less of what is on its way.
+	whole := during.and(after).and(gone)
+	grown("growth of the most that is in use, over the whole time", before.maxLive, whole.maxLive)
+	grown("growth that stays", before.live, after.live)
 	grown("growth that is left", before.live, gone.live)
+	t.Logf("the most that was in use, above the least at rest: %+.1f MiB; held with garbage: %+.1f MiB; resident: %+.1f MiB",
+		(whole.maxLive-before.live)/(1<<20), (whole.peak-before.peak)/(1<<20), (whole.resident-before.resident)/(1<<20))
 }
 
 // A tenant's query reads the tenant's series whatever it is, from a Prometheus that holds those of others.
