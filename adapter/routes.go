@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"sync"
@@ -106,6 +107,7 @@ func (r *routes) watchRouteGroups(client dynamic.Interface) error {
 		if !ok {
 			return obj, nil
 		}
+		slimRoutes(u)
 		g := &routeGroup{}
 		if g.err = runtime.DefaultUnstructuredConverter.FromUnstructured(u.Object, &g.RouteGroup); g.err != nil {
 			// An error from here would keep all the others from being listed.
@@ -115,6 +117,18 @@ func (r *routes) watchRouteGroups(client dynamic.Interface) error {
 		g.Annotations = nil
 		return g, nil
 	})
+}
+
+// slimRoutes leaves of a RouteGroup's spec what says how traffic is shared out. The rest is neither held, nor can a mistake in it matter.
+func slimRoutes(u *unstructured.Unstructured) {
+	spec, _ := u.Object["spec"].(map[string]any)
+	delete(spec, "backends")
+	routes, _ := spec["routes"].([]any)
+	for _, route := range routes {
+		if fields, ok := route.(map[string]any); ok {
+			maps.DeleteFunc(fields, func(name string, _ any) bool { return name != "predicates" && name != "backends" })
+		}
+	}
 }
 
 func slimMeta(o *metav1.ObjectMeta) {
