@@ -25,7 +25,7 @@ var (
 // stepsOfARun is how long one world is disturbed.
 const stepsOfARun = 400
 
-// The engine against everything that issue 4 lists: each seed is another world, other events and other faults.
+// The engine against every fault: each seed is another world, other events and other faults.
 func TestSimulation(t *testing.T) {
 	if *simulationSeed != 0 {
 		s := simulate(t, *simulationSeed)
