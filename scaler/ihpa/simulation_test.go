@@ -181,7 +181,8 @@ func (s *simulation) rest() {
 	calm, end := s.now().Add(10*time.Minute), s.now().Add(30*time.Minute)
 	for s.broken == "" && s.now().Before(end) {
 		if s.next(time.Minute); s.situation() != situation {
-			return // a window opened or closed
+			s.must(s.due(theIHPA), "a window opened or closed, and nobody looks")
+			return
 		}
 		s.settle()
 		if s.now().Before(calm) {
