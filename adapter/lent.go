@@ -37,7 +37,7 @@ func (l *lent) RunWithContext(ctx context.Context) {
 	defer l.mu.Unlock()
 	l.ended = true
 	for _, r := range l.registrations {
-		_ = l.SharedIndexInformer.RemoveEventHandler(r) // an informer that has stopped calls nobody
+		_ = l.RemoveEventHandler(r) // an informer that has stopped calls nobody
 	}
 	l.registrations = nil
 }

@@ -107,7 +107,12 @@ func TestACacheThatEndsAndTheNextShareTheAdaptersWatchOfHPAs(t *testing.T) {
 	}
 
 	second := borrow()
-	defer func() { second.cancel(); <-second.ended }()
+	defer func() {
+		second.cancel()
+		if err := <-second.ended; err != nil {
+			t.Error(err)
+		}
+	}()
 	hears(second, "web")
 	later := webHPA()
 	later.Name, later.UID, later.Annotations = "zeta", "zeta", nil

@@ -961,9 +961,9 @@ func TestABurstIsAnsweredAtOnceAndForgottenSlowly(t *testing.T) {
 	if p := g.hp().Status.Panic; p == nil || p.Panicking || p.Until != nil {
 		t.Errorf("the status still shows a panic: %+v", p)
 	}
-	g.World.Writes = nil
-	if run(5*time.Minute, 20_000); len(g.World.Writes) > 0 {
-		t.Errorf("written at rest: %v", g.World.Writes)
+	g.Writes = nil
+	if run(5*time.Minute, 20_000); len(g.Writes) > 0 {
+		t.Errorf("written at rest: %v", g.Writes)
 	}
 	g.edit(func(hp *kapacity.HorizontalPortrait) { hp.Spec.Algorithm.KubeHPA.PanicWindow = nil })
 	g.sync()

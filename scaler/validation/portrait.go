@@ -90,7 +90,7 @@ func (f *findings) tolerance(path *field.Path, q *resource.Quantity) {
 // metric returns the target of a metric, where that is, and whether there is one.
 func (f *findings) metric(path *field.Path, m autoscalingv2.MetricSpec) (*autoscalingv2.MetricTarget, *field.Path, bool) {
 	set := map[string]bool{"resource": m.Resource != nil, "containerResource": m.ContainerResource != nil, "pods": m.Pods != nil, "object": m.Object != nil, "external": m.External != nil}
-	own := ""
+	var own string
 	switch m.Type {
 	case autoscalingv2.ResourceMetricSourceType:
 		own = "resource"
@@ -208,11 +208,12 @@ func (f *findings) externalJob(path *field.Path, j *kapacity.ExternalJobPortrait
 	if f.NoJobs {
 		f.warn(path, "jobs of external algorithms are switched off here: the operator names a namespace for them with --algorithm-job-namespace")
 	}
-	if j.Job.Type != kapacity.CronJobPortraitAlgorithmJob {
+	switch {
+	case j.Job.Type != kapacity.CronJobPortraitAlgorithmJob:
 		f.add(field.NotSupported(path.Child("job", "type"), cut(string(j.Job.Type), maxShown), []kapacity.PortraitAlgorithmJobType{kapacity.CronJobPortraitAlgorithmJob}))
-	} else if j.Job.CronJob == nil {
+	case j.Job.CronJob == nil:
 		f.required(path.Child("job", "cronJob"), "the type is CronJob: write its template here")
-	} else {
+	default:
 		f.cronJob(path.Child("job", "cronJob", "template", "spec"), j.Job.CronJob.Template.Spec.Schedule, j.Job.CronJob.Template.Spec.TimeZone)
 	}
 	if j.ResultSource.Type != kapacity.ConfigMapPortraitAlgorithmResultSource {

@@ -132,7 +132,7 @@ spec:
 			}
 		}
 		if _, err := kube.BatchV1().CronJobs(jobs).Get(t.Context(), cronJob, metav1.GetOptions{}); !apierrors.IsNotFound(err) {
-			return fmt.Errorf("the CronJob is still there: %v", err)
+			return fmt.Errorf("the CronJob is still there: %w", err)
 		}
 		left, err := kube.BatchV1().Jobs(jobs).List(t.Context(), metav1.ListOptions{})
 		if err != nil {

@@ -111,8 +111,8 @@ func (r *steps) model(ctx context.Context, step *kai.Step, s *state) (model *Mod
 	if err := r.client.List(ctx, runtimes); err != nil {
 		return nil, nil, fmt.Errorf("list ModelRuntimes: %w", err)
 	}
-	var runtime *kai.ModelRuntime
-	if runtime, s.runtimeErr = Choose(step, runtimes.Items); s.runtimeErr != nil {
+	runtime, missing := Choose(step, runtimes.Items)
+	if s.runtimeErr = missing; runtime == nil {
 		return nil, nil, nil
 	}
 	model = &Model{Runtime: runtime}
