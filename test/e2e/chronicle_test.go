@@ -211,12 +211,12 @@ func (c *chronicle) wantNoFlap(t *testing.T) {
 	}
 }
 
-// scaleWrites are Kubetide's writes of /scale in the namespace.
+// scaleWrites are Kubetide's writes of /scale in the namespace that the API server took.
 func scaleWrites(t *testing.T, ns string, since time.Time) (out []lab.Request) {
 	t.Helper()
 	for r, err := range cluster.Audit(since) {
 		must(t, err)
-		if r.User == kubetideUser && r.Namespace == ns && r.Subresource == "scale" && r.Writes() {
+		if r.User == kubetideUser && r.Namespace == ns && r.Subresource == "scale" && r.Writes() && r.Code < 300 {
 			out = append(out, r)
 		}
 	}

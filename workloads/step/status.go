@@ -69,6 +69,10 @@ func renewed(old, all []metav1.Condition, generation int64) []metav1.Condition {
 	}
 	for _, c := range all {
 		c.ObservedGeneration, c.Message = generation, event.Bounded(c.Message)
+		// The HPA controller names another pod each time that it looks: what it said first holds as long as the reason does.
+		if was := apimeta.FindStatusCondition(old, c.Type); c.Type == kai.ConditionAutoscalerActive && was != nil && was.Reason == c.Reason && was.ObservedGeneration == generation {
+			c.Message = was.Message
+		}
 		apimeta.SetStatusCondition(&out, c)
 	}
 	return out
