@@ -85,6 +85,11 @@ func (c *children) ensure(ctx context.Context, owner, live, want client.Object) 
 	if f := c.claim(owner, live, what); f != nil {
 		return nil, f
 	}
+	if metav1.GetControllerOfNoCopy(live) == nil {
+		if f := c.stays(ctx, owner, what); f != nil {
+			return live, f
+		}
+	}
 	next, drifted := update(live, want, c.isSettled(live, want))
 	if equality.Semantic.DeepEqual(live, next) {
 		return live, nil
@@ -119,6 +124,20 @@ func (c *children) claim(owner, live client.Object, what string) *failure {
 		return &failure{Problem: Problem{ReasonNameTaken, what + " is there already, and was not made for this " + c.owners.kind}}
 	}
 	return &failure{Problem: Problem{ReasonNameTaken, fmt.Sprintf("%s is there already, and belongs to %s %s", what, controller.Kind, controller.Name)}}
+}
+
+// stays says why nothing more can be given to the owner: it may be leaving its objects behind, and the cache has not seen that yet. What
+// were given to it then would go with it.
+func (c *children) stays(ctx context.Context, owner client.Object, what string) *failure {
+	now := owner.DeepCopyObject().(client.Object)
+	err := c.direct.Get(ctx, client.ObjectKeyFromObject(owner), now)
+	switch {
+	case apierrors.IsNotFound(err) || err == nil && (now.GetUID() != owner.GetUID() || now.GetDeletionTimestamp() != nil):
+		return &failure{Problem: Problem{ReasonWaiting, what + " is left as it is: the " + c.owners.kind + " is being deleted"}}
+	case err != nil:
+		return refusal("read "+c.owners.kind+" "+owner.GetName(), err)
+	}
+	return nil
 }
 
 func refusal(doing string, err error) *failure {

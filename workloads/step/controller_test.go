@@ -5,9 +5,11 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
@@ -293,4 +295,41 @@ func TestAPipelineDeletesOnlyItsOwnSteps(t *testing.T) {
 	}
 	wantWrites(t, w.reconcile(t, r, "p"), "delete Step p-step-1")
 	wantWrites(t, w.reconcile(t, r, "p"))
+}
+
+// After --cascade=orphan the garbage collector takes the owner from the objects before the cache has seen that the Step goes: given to it
+// again, they would go with it.
+func TestACacheThatIsBehindGivesNothingToAStepThatGoes(t *testing.T) {
+	leaving := func(s *kai.Step) {
+		s.DeletionTimestamp, s.Finalizers = &metav1.Time{Time: time.Now()}, []string{metav1.FinalizerOrphanDependents}
+	}
+	for name, c := range map[string]struct {
+		now    func(*kai.Step)
+		writes []string
+	}{
+		"it stays":     {func(*kai.Step) {}, []string{"patch Deployment http-echo-deployment", "patch HorizontalPodAutoscaler http-echo-hpa", "patch Service http-echo-service"}},
+		"it goes":      {leaving, nil},
+		"another came": {func(s *kai.Step) { s.UID = "another" }, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, newStep(t, ""))
+			r := w.steps()
+			w.reconcile(t, r, "http-echo")
+			for name, o := range map[string]client.Object{"http-echo-deployment": &appsv1.Deployment{}, "http-echo-service": &corev1.Service{}, "http-echo-hpa": &autoscalingv2.HorizontalPodAutoscaler{}} {
+				w.get(t, name, o)
+				o.SetOwnerReferences(nil)
+				if err := w.Update(t.Context(), o); err != nil {
+					t.Fatal(err)
+				}
+			}
+			r.direct = interceptor.NewClient(w, interceptor.Funcs{Get: func(ctx context.Context, store client.WithWatch, key client.ObjectKey, o client.Object, opts ...client.GetOption) error {
+				err := store.Get(ctx, key, o, opts...)
+				if s, ok := o.(*kai.Step); ok && err == nil {
+					c.now(s)
+				}
+				return err
+			}})
+			wantWrites(t, w.reconcile(t, r, "http-echo"), c.writes...)
+		})
+	}
 }
