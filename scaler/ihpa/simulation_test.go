@@ -7,14 +7,11 @@ import (
 	"testing"
 	"time"
 
-	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	kapacity "github.com/kubetide/kubetide/api/kapacity/v1alpha1"
 	"github.com/kubetide/kubetide/scaler/enginetest"
 )
-
-type objectOf = runtime.Object
 
 var (
 	simulationSeed     = flag.Uint64("simulation.seed", 0, "run the simulation with this seed only, and print its trace")

@@ -19,6 +19,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
@@ -420,7 +421,7 @@ func (s *simulation) collect() {
 		var owned []client.Object
 		for _, l := range []client.ObjectList{&appsv1.StatefulSetList{}, &appsv1.DeploymentList{}, &appsv1.ReplicaSetList{}, &corev1.PodList{}} {
 			s.w.Must(s.w.Client.List(s.w.Context(), l))
-			s.w.Must(meta.EachListItem(l, func(r objectOf) error {
+			s.w.Must(meta.EachListItem(l, func(r runtime.Object) error {
 				o := r.(client.Object)
 				if c := metav1.GetControllerOf(o); c != nil && !there[c.UID] {
 					owned = append(owned, o)

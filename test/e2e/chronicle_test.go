@@ -15,6 +15,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	apiruntime "k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apimachinery/pkg/watch"
 
 	kapacity "github.com/kubetide/kubetide/api/kapacity/v1alpha1"
@@ -71,10 +72,10 @@ type source struct {
 
 // read follows a source until ctx ends. A watch that ends begins anew with a list; listed is called after each.
 func (c *chronicle) read(ctx context.Context, from source, listed func()) {
-	for ; ctx.Err() == nil; time.Sleep(100 * time.Millisecond) {
+	wait.UntilWithContext(ctx, func(ctx context.Context) {
 		list, err := from.list(ctx)
 		if err != nil {
-			continue
+			return
 		}
 		if pods, ok := list.(*corev1.PodList); ok {
 			c.only(pods.Items)
@@ -87,12 +88,12 @@ func (c *chronicle) read(ctx context.Context, from source, listed func()) {
 		meta, _ := apimeta.ListAccessor(list)
 		events, err := from.watch(ctx, meta.GetResourceVersion())
 		if err != nil {
-			continue
+			return
 		}
 		for e := range events.ResultChan() {
 			c.see(e.Type, e.Object)
 		}
-	}
+	}, 100*time.Millisecond)
 	listed()
 }
 
