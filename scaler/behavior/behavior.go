@@ -91,6 +91,18 @@ type State struct {
 	// Ups and Downs are the changes that policies still count, oldest first.
 	Ups   []Change `json:"ups,omitempty"`
 	Downs []Change `json:"downs,omitempty"`
+	// Order is what was decided and is not carried out as far as Ups and Downs tell; nil if there is nothing, or no policy.
+	Order *Order `json:"order,omitempty"`
+}
+
+// Order is a count on its way. Until it is carried out it counts as if it were just now, however long that takes: else a policy
+// would allow the next step meanwhile, and both would land together.
+type Order struct {
+	// From is the count that Ups and Downs lead to, To the one that was decided.
+	From int32 `json:"from"`
+	To   int32 `json:"to"`
+	// Since is when that was decided; what is seen to be carried out happened between then and now.
+	Since time.Time `json:"since"`
 }
 
 // MaxEntries bounds each list of a State. Where there would be more, the two closest in time are put together, so that they limit
@@ -170,7 +182,8 @@ func (s State) Equal(o State) bool {
 	change := func(a, b Change) bool {
 		return a.Replicas == b.Replicas && a.Time.Equal(b.Time) && a.First.Equal(b.First)
 	}
-	return slices.EqualFunc(s.Highest, o.Highest, wanted) && slices.EqualFunc(s.Lowest, o.Lowest, wanted) &&
+	same := s.Order == o.Order || s.Order != nil && o.Order != nil && s.Order.From == o.Order.From && s.Order.To == o.Order.To && s.Order.Since.Equal(o.Order.Since)
+	return same && slices.EqualFunc(s.Highest, o.Highest, wanted) && slices.EqualFunc(s.Lowest, o.Lowest, wanted) &&
 		slices.EqualFunc(s.Ups, o.Ups, change) && slices.EqualFunc(s.Downs, o.Downs, change)
 }
 
@@ -189,19 +202,56 @@ func (s State) Lapsed(now time.Time) State {
 	return s
 }
 
-// Record notes that the count went from in.Current to another one by our doing; what others write is no change of ours. Written
-// before the scale, it must be taken back if the scale fails; written after it, a crash between can cost one step too many.
-func Record(s State, in Inputs, to int32, now time.Time) State {
+// Counted counts what was ordered and is there by now: in.Current is the count that is ordered as far as anybody can see. Where that
+// is not carried out yet, decide on the result, but keep what Uncounted makes of it.
+func Counted(s State, in Inputs, now time.Time) State {
 	now = micro(now)
 	s = s.until(now)
 	longest := in.plan().longest()
 	s.Ups, s.Downs = recent(s.Ups, longest, now), recent(s.Downs, longest, now)
-	switch {
-	case longest == 0:
-	case to > in.Current:
-		s.Ups = added(s.Ups, Change{Replicas: to - in.Current, Time: now})
-	case to < in.Current:
-		s.Downs = added(s.Downs, Change{Replicas: in.Current - to, Time: now})
+	if longest == 0 {
+		s.Order = nil
+	}
+	if s.Order == nil {
+		return s
+	}
+	change := Change{Time: now}
+	if s.Order.Since.Before(now) {
+		change.First = s.Order.Since
+	}
+	switch from := s.Order.From; {
+	case in.Current > from:
+		change.Replicas = in.Current - from
+		s.Ups = added(s.Ups, change)
+	case in.Current < from:
+		change.Replicas = from - in.Current
+		s.Downs = added(s.Downs, change)
+	}
+	if s.Order.From = in.Current; s.Order.To == in.Current {
+		s.Order = nil
+	}
+	return s
+}
+
+// Uncounted takes back what Counted made of before.
+func (s State) Uncounted(before State) State {
+	s.Ups, s.Downs, s.Order = before.Ups, before.Downs, before.Order
+	return s
+}
+
+// Ordered notes that the count is to go to another one by our doing, or, with to at in.Current, that it stays. Write it before the
+// count: what was written after it, and lost, would be one step too many.
+func Ordered(s State, in Inputs, to int32, now time.Time) State {
+	now = micro(now)
+	switch o := s.Order; {
+	case in.plan().longest() == 0:
+		s.Order = nil
+	case o != nil && o.From != in.Current: // the count as it is may be carried out any time, and may have been since then
+		s.Order = &Order{From: o.From, To: to, Since: o.Since}
+	case to == in.Current:
+		s.Order = nil
+	case o == nil || o.To != to:
+		s.Order = &Order{From: in.Current, To: to, Since: now}
 	}
 	return s
 }
@@ -227,6 +277,9 @@ func (s State) until(now time.Time) State {
 		for i := range list {
 			list[i].Time, list[i].First = bounded(list[i].Time), bounded(list[i].First)
 		}
+	}
+	if s.Order != nil {
+		s.Order = &Order{From: s.Order.From, To: s.Order.To, Since: bounded(s.Order.Since)}
 	}
 	return s
 }

@@ -64,6 +64,9 @@ func restarted(t rapid.TB, s State) (out State) {
 			list[i].Until = list[i].Until.Truncate(time.Microsecond).Local() // as metav1.MicroTime does
 		}
 	}
+	if out.Order != nil {
+		out.Order.Since = out.Order.Since.Local()
+	}
 	if !s.Equal(out) {
 		t.Fatalf("the state changes on its way: %s", cmp.Diff(s, out))
 	}
@@ -256,10 +259,17 @@ func (w *world) decide() int32 {
 	}
 	w.state = w.last.State
 	if w.last.Replicas != w.in.Current {
-		w.state = restarted(w.t, Record(w.state, w.in, w.last.Replicas, w.at))
-		w.in.Current = w.last.Replicas
+		w.state = carryOut(w.t, w.state, &w.in, w.last.Replicas, w.at)
 	}
 	return w.in.Current
+}
+
+// carryOut has the count follow at once.
+func carryOut(t rapid.TB, s State, in *Inputs, to int32, at time.Time) State {
+	t.Helper()
+	s = restarted(t, Ordered(s, *in, to, at))
+	in.Current = to
+	return restarted(t, Counted(s, *in, at))
 }
 
 func (w *world) want(n int32, at time.Duration) int32 {
@@ -378,15 +388,19 @@ func TestWhatNoLongerCountsGoesWithTheNextWrite(t *testing.T) {
 		t.Errorf("state (-want +got):\n%s", diff)
 	}
 	want = State{Highest: state.Highest, Ups: state.Ups[1:], Downs: []Change{{Replicas: 5, Time: now}}}
-	if diff := cmp.Diff(want, Record(state, in, 4, now.Add(1)), cmpopts.EquateEmpty()); diff != "" {
-		t.Errorf("recorded (-want +got):\n%s", diff)
+	carried := in
+	if diff := cmp.Diff(want, carryOut(t, state, &carried, 4, now.Add(1)), cmpopts.EquateEmpty()); diff != "" {
+		t.Errorf("counted (-want +got):\n%s", diff)
 	}
 	in.Up, in.Down = nil, nil
 	if d := Decide(state, in, now); !d.Changed || !d.State.Equal(State{}) {
 		t.Errorf("without limits: %+v", d.State)
 	}
-	if s := Record(State{}, in, 4, now); !s.Equal(State{}) {
-		t.Errorf("recorded without limits: %+v", s)
+	if s := Ordered(State{}, in, 4, now); !s.Equal(State{}) {
+		t.Errorf("ordered without limits: %+v", s)
+	}
+	if s := Counted(State{Ups: state.Ups, Order: &Order{From: 9, To: 4, Since: now}}, in, now); !s.Equal(State{}) {
+		t.Errorf("counted without limits: %+v", s)
 	}
 }
 
@@ -441,5 +455,56 @@ func TestPutTogetherChangesLimitBothWaysAtLeastAsMuch(t *testing.T) {
 	}
 	if got, _ := r.allowed(nil, []Change{want}, 10, -1, at); got != 7 {
 		t.Errorf("against their direction: down to %d, want 7, as if none did", got)
+	}
+}
+
+func TestAnOrderCountsWhenItIsCarriedOut(t *testing.T) {
+	const s = time.Second
+	at := func(d time.Duration) time.Time { return now.Add(d) }
+	in := Inputs{Current: 2, Wanted: 20, Max: 100, Up: rule(3, 60, 0, 0, 0), Down: rule(3, 60, 0, 0, 0)}
+	look := func(state State, current int32, pending bool, after time.Duration) (int32, State) {
+		t.Helper()
+		in.Current = current
+		d := Decide(Counted(restarted(t, state), in, at(after)), in, at(after))
+		if pending {
+			d.State = d.State.Uncounted(state)
+		}
+		return d.Replicas, Ordered(d.State, in, d.Replicas, at(after))
+	}
+	want := func(what string, got, want int32, state State, ups []Change, order *Order) {
+		t.Helper()
+		if diff := cmp.Diff(State{Ups: ups, Order: order}, state, cmpopts.EquateEmpty()); got != want || diff != "" {
+			t.Errorf("%s: %d, want %d; state (-want +got):\n%s", what, got, want, diff)
+		}
+	}
+	n, state := look(State{}, 2, false, 0)
+	want("decided", n, 5, state, nil, &Order{2, 5, at(0)})
+	n, state = look(state, 2, false, 300*s)
+	want("not even ordered, long after", n, 5, state, nil, &Order{2, 5, at(0)})
+	n, state = look(state, 5, true, 310*s)
+	want("ordered, not carried out", n, 5, state, nil, &Order{2, 5, at(0)})
+	n, state = look(state, 5, true, 600*s)
+	want("not carried out, long after", n, 5, state, nil, &Order{2, 5, at(0)})
+	n, state = look(state, 5, false, 601*s)
+	one := Change{Replicas: 3, First: at(0), Time: at(601 * s)}
+	want("carried out", n, 5, state, []Change{one}, nil)
+	n, state = look(state, 5, false, 661*s)
+	want("a period later", n, 8, state, nil, &Order{5, 8, at(661 * s)})
+	in.Wanted = 1
+	n, _ = look(State{Order: &Order{5, 8, at(661 * s)}}, 8, false, 700*s)
+	if n != 2 { // 5 when the period began, which allows 2
+		t.Errorf("down again at once: %d, want 2", n)
+	}
+	n, _ = look(State{Order: &Order{5, 8, at(0)}}, 8, false, 700*s)
+	if n != 5 { // the 8 may be there for minutes
+		t.Errorf("down from what may be old: %d, want 5", n)
+	}
+	in.Wanted = 20
+	if _, state = look(State{Order: &Order{2, 5, at(0)}}, 4, false, 10*s); !state.Order.Since.Equal(at(0)) || state.Order.From != 4 || state.Ups[0].Replicas != 2 {
+		t.Errorf("half of the way: %+v", state)
+	}
+	in.Wanted = 5
+	if _, state = look(State{Order: &Order{5, 8, at(0)}}, 5, false, 10*s); state.Order != nil {
+		t.Errorf("taken back: %+v", state.Order)
 	}
 }

@@ -127,7 +127,7 @@ func TestBoundsAndPoliciesHoldUnderAnyHistory(t *testing.T) {
 				at = at.Add(time.Duration(rapid.IntRange(0, pace).Draw(t, "lapsed ms")) * time.Millisecond)
 			}
 			h.wants(in, at)
-			d := Decide(restarted(t, state), in, at)
+			d := Decide(Counted(restarted(t, state), in, at), in, at)
 			again := Decide(d.State, in, at)
 			if again.Changed || again.Replicas != d.Replicas || !again.Next.Equal(d.Next) || fmt.Sprint(again.Steps) != fmt.Sprint(d.Steps) {
 				t.Fatalf("asked twice:\n%+v\n%+v", d, again)
@@ -162,9 +162,8 @@ func TestBoundsAndPoliciesHoldUnderAnyHistory(t *testing.T) {
 			}
 			state = d.State
 			if d.Replicas != in.Current && rapid.IntRange(0, 5).Draw(t, "carried out") > 0 {
-				state = Record(state, in, d.Replicas, at)
 				h.scaled = append(h.scaled, scaled{at, in.Current, d.Replicas})
-				in.Current = d.Replicas
+				state = carryOut(t, state, &in, d.Replicas, at)
 			}
 		}
 	})
@@ -177,7 +176,7 @@ func TestASteadyWishIsReachedAndNeverTurnedFrom(t *testing.T) {
 		step := func() Decision {
 			d := Decide(restarted(t, w.state), w.in, w.at)
 			if w.state = d.State; d.Replicas != w.in.Current {
-				w.state, w.in.Current = Record(w.state, w.in, d.Replicas, w.at), d.Replicas
+				w.state = carryOut(t, w.state, &w.in, d.Replicas, w.at)
 			}
 			return d
 		}

@@ -52,6 +52,9 @@ func behaviorOf(s *kapacity.BehaviorStatus) behavior.State {
 		return out
 	}
 	out.Highest, out.Lowest, out.Ups, out.Downs = recommended(s.Highest), recommended(s.Lowest), changed(s.Ups), changed(s.Downs)
+	if s.Order != nil {
+		out.Order = &behavior.Order{From: s.Order.From, To: s.Order.To, Since: s.Order.Since.Time}
+	}
 	return out
 }
 
@@ -72,5 +75,9 @@ func behaviorStatus(s behavior.State) *kapacity.BehaviorStatus {
 		}
 		return out
 	}
-	return &kapacity.BehaviorStatus{Highest: recommended(s.Highest), Lowest: recommended(s.Lowest), Ups: changed(s.Ups), Downs: changed(s.Downs)}
+	out := &kapacity.BehaviorStatus{Highest: recommended(s.Highest), Lowest: recommended(s.Lowest), Ups: changed(s.Ups), Downs: changed(s.Downs)}
+	if s.Order != nil {
+		out.Order = &kapacity.ReplicaOrder{From: s.Order.From, To: s.Order.To, Since: metav1.NewMicroTime(s.Order.Since)}
+	}
+	return out
 }

@@ -88,6 +88,8 @@ type round struct {
 	trigger string
 	// unseen means that more pods get traffic than the ReplicaProfile's status says, so it may not change when they are cut again.
 	unseen bool
+	// pending means that the workload is not as the ReplicaProfile says yet.
+	pending bool
 	// taken are the decisions so far.
 	taken []replay.Taken
 }
@@ -289,6 +291,8 @@ func (r *Reconciler) observe(ctx context.Context, rd *round, leaving bool) (curr
 		out := gray.Observed{Online: s.OnlineReplicas, Cutoff: s.CutoffReplicas, Standby: s.StandbyReplicas, CutReady: s.ReadyHeldReplicas, Scale: s.Replicas}
 		applied := meta.FindStatusCondition(s.Conditions, kapacity.ConditionApplied)
 		out.Applied = applied != nil && applied.Status == metav1.ConditionTrue && applied.ObservedGeneration == rp.Generation
+		rd.pending = !out.Applied && (s.ObservedGeneration != rp.Generation ||
+			s.Replicas != rp.Spec.OnlineReplicas+rp.Spec.CutoffReplicas+rp.Spec.StandbyReplicas)
 		if out.Applied && s.AppliedGeneration == rp.Generation && s.AppliedTime != nil {
 			out.AppliedAt = s.AppliedTime.Time
 		}

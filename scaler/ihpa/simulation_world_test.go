@@ -67,9 +67,11 @@ type simulation struct {
 	deciding *kapacity.IntelligentHorizontalPodAutoscaler
 	profile  *kapacity.ReplicaProfile
 	failing  bool
-	pods     map[string]*corev1.Pod // as they are stored
-	current  bool                   // the cache was not behind
-	ordered  []counted
+	pods     map[string]*corev1.Pod   // as they are stored
+	current  bool                     // the cache was not behind
+	stored   *kapacity.ReplicaProfile // nil if there is none
+	scale    *int32                   // of the workload, nil if there is none
+	counts   []counted                // what was carried out, oldest first
 	rules    string
 
 	steps   int
@@ -79,10 +81,10 @@ type simulation struct {
 	broken  string
 }
 
-// counted is a change of the count that policies count, as an observer of the API sees it.
+// counted is a count of pods to serve that was carried out: /scale is what the profile asks for.
 type counted struct {
-	at time.Time
-	by int32
+	at       time.Time
+	replicas int32
 }
 
 const (
@@ -100,6 +102,7 @@ func simulate(t testing.TB, seed uint64) *simulation {
 	o := s.ihpa(kindOf(workload))
 	s.w = world(t.(*testing.T), workload, o)
 	s.w.Restart()
+	s.scale = replicasOf(workload)
 	s.say("%s with %d to %d replicas, %s", kindOf(workload), o.Spec.MinReplicas, o.Spec.MaxReplicas, brief(o))
 	s.w.Watch(s.saw)
 	s.w.Fail, s.w.Lose, s.w.FailRead = s.fail, s.lose, s.failRead
@@ -339,9 +342,9 @@ func (s *simulation) failRead() error {
 // run has one controller look.
 func (s *simulation) run(actor int) {
 	s.at[actor] = time.Time{}
-	for i := range s.ordered { // a clock that was set back
-		if actor == theIHPA && s.ordered[i].at.After(s.now()) {
-			s.ordered[i].at = s.now()
+	for i := range s.counts { // a clock that was set back
+		if s.counts[i].at.After(s.now()) {
+			s.counts[i].at = s.now()
 		}
 	}
 	s.remember()
@@ -639,10 +642,6 @@ func (s *simulation) saw(ours bool, before, after client.Object) {
 		if rp, ok := after.(*kapacity.ReplicaProfile); ok && ours && b.Generation != rp.Generation && rp.DeletionTimestamp == nil {
 			s.ordersOnline(b, rp)
 		}
-	case *kapacity.IntelligentHorizontalPodAutoscaler:
-		if o, ok := after.(*kapacity.IntelligentHorizontalPodAutoscaler); ok && ours {
-			s.desires(b, o)
-		}
 	case *appsv1.Deployment, *appsv1.StatefulSet, *appsv1.ReplicaSet:
 		if ours && after != nil {
 			s.scales(*replicasOf(before), *replicasOf(after))
@@ -652,6 +651,19 @@ func (s *simulation) saw(ours bool, before, after client.Object) {
 			s.must(!enginetest.Ready(b) || b.Labels[kapacity.PodStateLabel] != "", "pod %s is deleted although it was not cut", b.Name)
 		}
 	}
+	is, o := after, after
+	if is == nil {
+		o = before
+	}
+	switch o.(type) {
+	case *kapacity.ReplicaProfile:
+		s.stored, _ = is.(*kapacity.ReplicaProfile)
+	case *appsv1.Deployment, *appsv1.StatefulSet, *appsv1.ReplicaSet:
+		if metav1.GetControllerOf(o) == nil {
+			s.scale = replicasOf(is)
+		}
+	}
+	s.count()
 }
 
 // ordersOnline: (a) the online count never moves out of the bounds that the decision saw, (c) nor down while data are missing.
@@ -666,6 +678,7 @@ func (s *simulation) ordersOnline(before, rp *kapacity.ReplicaProfile) {
 	if o == nil || was < 0 {
 		return
 	}
+	s.paces(o, was, is)
 	low, high := boundsAt(o, s.now())
 	s.must(is <= high || is <= was || s.breach && is <= there, "online %d -> %d, at most %d", was, is, high)
 	s.must(is >= min(low, high) || is >= was, "online %d -> %d, at least %d", was, is, low)
@@ -703,70 +716,59 @@ func (s *simulation) scales(was, is int32) {
 	s.must(is >= min(was, total) && is <= max(was, total), "/scale %d -> %d, the profile asks for %d", was, is, total)
 }
 
-// desires: (b) never more change in any period than the policies allow, by a log of our own.
-func (s *simulation) desires(before, after *kapacity.IntelligentHorizontalPodAutoscaler) {
-	if rules := limits(after.Spec.Behavior); rules != s.rules { // what counts has changed
-		s.rules, s.ordered = rules, nil
-	}
-	was, is := before.Status.DesiredReplicas, after.Status.DesiredReplicas
-	if was == nil || is == nil || *was == *is {
+// count notes what the world has come to.
+func (s *simulation) count() {
+	if s.stored == nil || s.scale == nil {
 		return
+	}
+	is := s.stored.Spec.OnlineReplicas
+	if *s.scale == is+s.stored.Spec.CutoffReplicas+s.stored.Spec.StandbyReplicas && (len(s.counts) == 0 || s.counts[len(s.counts)-1].replicas != is) {
+		s.counts = append(s.counts, counted{s.now(), is})
+	}
+}
+
+// paces: (b) never more change in any period than the policies allow, counted from what was carried out when it began.
+func (s *simulation) paces(o *kapacity.IntelligentHorizontalPodAutoscaler, was, is int32) {
+	if rules := limits(o.Spec.Behavior); rules != s.rules { // what counts has changed
+		s.rules, s.counts = rules, []counted{{s.now(), was}}
 	}
 	now := s.now()
-	o := s.deciding
-	if o == nil {
+	low, high := boundsAt(o, now)
+	low = min(low, high)
+	straight := was < low && is <= low || was > high && is >= high
+	if was == is || len(s.counts) == 0 || o.Spec.Hold != nil || straight || s.breach && is > was {
 		return
 	}
-	carried := !o.Spec.Paused && o.Spec.ScaleMode != kapacity.ScaleModePreview
-	low, high := boundsAt(o, now)
-	straight := *was < min(low, high) && *is == min(low, high) || *was > high && *is == high
-	if carried && o.Spec.Hold == nil && !straight {
-		up, down := rulesOf(o.Spec.Behavior)
-		rules := up
-		if *is < *was {
-			rules = down
-		}
-		if rules != nil && len(rules.Policies) > 0 {
-			best, found := int32(0), false
-			for _, p := range rules.Policies {
-				start := *was
-				for _, c := range s.ordered {
-					if c.at.After(now.Add(-p.Period)) {
-						start -= c.by
-					}
-				}
-				var to int32
-				switch {
-				case p.Type == "Pods" && *is > *was:
-					to = start + p.Value
-				case p.Type == "Pods":
-					to = start - p.Value
-				case *is > *was:
-					to = max(1, int32(math.Ceil(float64(start)*(1+float64(p.Value)/100))))
-				default:
-					to = int32(float64(start) * (1 - float64(p.Value)/100))
-				}
-				further := to > best
-				if *is < *was {
-					further = to < best
-				}
-				if rules.SelectPolicy == "Min" {
-					further = !further
-				}
-				if !found || further {
-					best, found = to, true
-				}
-			}
-			if *is > *was {
-				s.must(*is <= max(*was, best, min(low, high)), "wants %d -> %d, the policies allow %d", *was, *is, best)
-			} else {
-				s.must(*is >= min(*was, best, high), "wants %d -> %d, the policies allow %d", *was, *is, best)
+	up, down := rulesOf(o.Spec.Behavior)
+	rules, sign := up, int64(1)
+	if is < was {
+		rules, sign = down, -1
+	}
+	if rules == nil || len(rules.Policies) == 0 {
+		return
+	}
+	allowed := make([]int64, 0, len(rules.Policies))
+	for _, p := range rules.Policies {
+		start := int64(s.counts[0].replicas)
+		for _, c := range s.counts {
+			if !c.at.After(now.Add(-p.Period)) {
+				start = int64(c.replicas)
 			}
 		}
+		switch {
+		case p.Type == "Pods":
+			allowed = append(allowed, sign*(start+sign*int64(p.Value)))
+		case sign > 0:
+			allowed = append(allowed, max(1, int64(math.Ceil(float64(start)*(1+float64(p.Value)/100)))))
+		default:
+			allowed = append(allowed, -int64(float64(start)*(1-float64(p.Value)/100)))
+		}
 	}
-	if carried {
-		s.ordered = append(s.ordered, counted{now, *is - *was})
+	best := slices.Max(allowed)
+	if rules.SelectPolicy == "Min" {
+		best = slices.Min(allowed)
 	}
+	s.must(sign*int64(is) <= best || sign > 0 && is <= low, "online %d -> %d, the policies allow %d since %v", was, is, sign*best, s.counts)
 }
 
 // boundsAt are the bounds of an object by its own words.

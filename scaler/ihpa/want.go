@@ -44,15 +44,10 @@ func (r *Reconciler) want(rd *round, m merge.Outcome, b bounds.Decision, online 
 	o, now := rd.o, rd.now
 	var out wanted
 	var target *int32
-	state := behaviorOf(o.Status.Behavior)
+	before := behaviorOf(o.Status.Behavior)
 	up, down := rulesOf(o.Spec.Behavior)
-	// What was decided counts as carried out from the moment it is in status, or an attempt that failed would use up what a
-	// policy allows. Where nothing is carried out, the count that there is, is where the next change begins.
 	in := behavior.Inputs{Wanted: m.Replicas, Current: online, Min: b.Min, Max: b.Max, Up: up, Down: down}
-	carried := !apart && !o.Spec.Paused
-	if carried && o.Status.DesiredReplicas != nil {
-		in.Current = *o.Status.DesiredReplicas
-	}
+	state := behavior.Counted(before, in, now)
 	if m.Valid {
 		setValue(&o.Status, m)
 		d := took[behavior.Decision](rd)(replay.Behavior(state, in, now))
@@ -86,10 +81,17 @@ func (r *Reconciler) want(rd *round, m merge.Outcome, b bounds.Decision, online 
 		r.setCondition(o, kapacity.ConditionScalingLimited, limit.Limited, limit.Reason, limit.Message)
 	}
 	if target != nil {
-		if carried {
-			state = behavior.Record(state, in, *target, now)
-		}
 		o.Status.DesiredReplicas = target
+	}
+	if rd.pending {
+		state = state.Uncounted(before)
+	}
+	order := online
+	if target != nil && !o.Spec.Paused {
+		order = *target
+	}
+	if state = behavior.Ordered(state, in, order, now); apart {
+		state.Order = nil
 	}
 	o.Status.Behavior = behaviorStatus(state)
 	out.replicas = target

@@ -83,6 +83,55 @@ func TestAFailedWriteUsesUpNothing(t *testing.T) {
 	}
 }
 
+// What is decided and not carried out, is no base for the next step: both would land together.
+func TestTwoStepsOfAPolicyNeverLandTogether(t *testing.T) {
+	policy := kapacity.ScalingBehavior{Policies: []kapacity.ScalingPolicy{{Type: kapacity.PodsScalingPolicy, Value: 3, PeriodSeconds: 60}}}
+	for name, obstacle := range map[string]func(*enginetest.World) (lift func()){
+		"the profile cannot be written": func(w *enginetest.World) func() { return refuse(w, "patch ReplicaProfile") },
+		"/scale cannot be written":      func(w *enginetest.World) func() { return refuse(w, "scale") },
+		"it is paused": func(w *enginetest.World) func() {
+			pause := func(paused bool) {
+				w.Edit(func(o *kapacity.IntelligentHorizontalPodAutoscaler) { o.Spec.Paused = paused })
+			}
+			pause(true)
+			return func() { pause(false) }
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := world(t, enginetest.Deployment(2), limited(2, policy, kapacity.ScalingBehavior{}))
+			w.Advance(0)
+			lift := obstacle(w)
+			w.Edit(func(o *kapacity.IntelligentHorizontalPodAutoscaler) { o.Spec.PortraitProviders[0].Static.Replicas = 20 })
+			for range 5 {
+				w.Settle()
+				w.Advance(40 * time.Second)
+			}
+			if got := numbers(w); got != "2/0" {
+				t.Fatalf("before: %s", got)
+			}
+			lift()
+			w.Restart(controllers(w)...)
+			for range 5 {
+				w.Settle()
+			}
+			if got, want := timeline(w, 130), "0:5/0 60:8/0 120:11/0"; got != want {
+				t.Errorf("got %s, want %s", got, want)
+			}
+		})
+	}
+}
+
+// refuse has all writes fail whose description contains what.
+func refuse(w *enginetest.World, what string) (lift func()) {
+	w.Fail = func(write string) error {
+		if strings.Contains(write, what) {
+			return errors.New("unavailable")
+		}
+		return nil
+	}
+	return func() { w.Fail = nil }
+}
+
 func TestAHoldKeepsTheCountAndLiftsItself(t *testing.T) {
 	w := world(t, enginetest.Deployment(4), enginetest.IHPAOf("Deployment", nil, enginetest.Static(1, 4)))
 	w.Advance(0)

@@ -24,12 +24,14 @@ func halves(interval, observation time.Duration) string {
 		int(interval.Seconds()), int(observation.Seconds()))
 }
 
-// grayRun starts a run of a new Deployment from 8 pods to 2 and returns when its first step is taken: 5 serve, 3 are cut.
+// grayRun starts a run of a new Deployment from 8 pods that serve to 2 and returns when its first step is taken: 5 serve, 3 are cut.
 func grayRun(t *testing.T, ns, app, strategy string) *chronicle {
 	t.Helper()
 	workload(t, ns, "Deployment", app, 8, "")
 	staticIHPA(t, ns, "Deployment", app, 8, strategy)
 	eventually(t, 20*time.Second, conditionIs(t, ns, app, kapacity.ConditionScalingActive, metav1.ConditionTrue))
+	// After an outage of the API server other controllers may wait half a minute before they watch again.
+	reach(t, ns, app, state{online: 8, endpoints: 8}, 60*time.Second)
 	c := follow(t, ns, app)
 	setStatic(t, ns, app, 2)
 	reach(t, ns, app, state{online: 5, cutoff: 3, endpoints: 5}, 20*time.Second)

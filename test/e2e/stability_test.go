@@ -124,9 +124,8 @@ func TestAnIHPAScalesToZeroAndBack(t *testing.T) {
 	}
 }
 
-// A person holds the count; the hold lifts itself.
+// A person holds the count; the hold lifts itself. Not beside other tests, as it looks at the clock.
 func TestAHoldLiftsItself(t *testing.T) {
-	t.Parallel()
 	ns := newNamespace(t)
 	workload(t, ns, "Deployment", "shop", 2, "")
 	staticIHPA(t, ns, "Deployment", "shop", 2, "grayState: Deleted, changePercent: 100, changeIntervalSeconds: 1")

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -160,10 +161,24 @@ func (l *Lab) startAPIServer() (*component, error) {
 	return server, err
 }
 
+// outage is a time without a ready kube-apiserver; to is zero while it lasts.
+type outage struct{ from, to time.Time }
+
+// APIServerWasReady reports whether kube-apiserver was ready at that time. From StopAPIServer until it is ready again it may
+// answer, but it denies what it has not yet read the rights of.
+func (l *Lab) APIServerWasReady(at time.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return !slices.ContainsFunc(l.outages, func(o outage) bool {
+		return !at.Before(o.from) && (o.to.IsZero() || at.Before(o.to))
+	})
+}
+
 // StopAPIServer kills kube-apiserver: connections break, and new ones are refused. Everything else goes on, without it.
 func (l *Lab) StopAPIServer() {
 	l.mu.Lock()
 	server := l.apiServer
+	l.outages = append(l.outages, outage{from: time.Now()})
 	l.mu.Unlock()
 	server.kill()
 }
@@ -178,7 +193,13 @@ func (l *Lab) StartAPIServer(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return server.await(ctx, "it is ready again", get(admin, l.Config().Host+"/readyz"))
+	if err := server.await(ctx, "it is ready again", get(admin, l.Config().Host+"/readyz")); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.outages[len(l.outages)-1].to = time.Now()
+	return nil
 }
 
 // startWith runs a component that speaks to the API server as user.

@@ -87,6 +87,7 @@ type Lab struct {
 	components []*component
 	apiServer  *component
 	apiServers int // started so far
+	outages    []outage
 	parts      int // started so far
 	forwards   []io.Closer
 	images     map[string]string

@@ -606,6 +606,24 @@ type BehaviorStatus struct {
 	// +listType=atomic
 	// +optional
 	Downs []ReplicaChange `json:"downs,omitempty"`
+
+	// The count on its way. Absent: what was decided is carried out, or there is no policy.
+	// +optional
+	Order *ReplicaOrder `json:"order,omitempty"`
+}
+
+// ReplicaOrder is a count that was decided and is not carried out yet.
+type ReplicaOrder struct {
+	// The count to which ups and downs lead.
+	// +kubebuilder:validation:Minimum=0
+	From int32 `json:"from"`
+
+	// The count that was decided.
+	// +kubebuilder:validation:Minimum=0
+	To int32 `json:"to"`
+
+	// When it was decided.
+	Since metav1.MicroTime `json:"since"`
 }
 
 // Recommendation is a replica count that was wanted.
