@@ -44,7 +44,9 @@ const conflictRetry = 100 * time.Millisecond
 
 // Reconciler carries out IHPAs. Its client should be one of target.NewClient.
 type Reconciler struct {
-	Client   client.Client
+	Client client.Client
+	// Live reads past the cache where somebody else has changed what is being written; nil leaves it at the conflict.
+	Live     client.Reader
 	Recorder record.EventRecorder
 	Clock    clock.PassiveClock
 	// Decisions keeps the records.
@@ -110,7 +112,7 @@ func (r *Reconciler) reconcile(ctx context.Context, o *kapacity.IntelligentHoriz
 	if controllerutil.AddFinalizer(o, kapacity.Finalizer) {
 		before := o.DeepCopy()
 		controllerutil.RemoveFinalizer(before, kapacity.Finalizer)
-		if err := r.Client.Patch(ctx, o, optimistic(before), client.FieldOwner(target.FieldManager)); err != nil {
+		if err := r.patchFinalizers(ctx, before, o); err != nil {
 			return time.Time{}, fmt.Errorf("add finalizer: %w", err)
 		}
 	}
@@ -146,10 +148,18 @@ func (r *Reconciler) finish(ctx context.Context, o *kapacity.IntelligentHorizont
 	}
 	before := o.DeepCopy()
 	controllerutil.RemoveFinalizer(o, kapacity.Finalizer)
-	if err := r.Client.Patch(ctx, o, optimistic(before), client.FieldOwner(target.FieldManager)); client.IgnoreNotFound(err) != nil {
+	if err := r.patchFinalizers(ctx, before, o); client.IgnoreNotFound(err) != nil {
 		return fmt.Errorf("remove finalizer: %w", err)
 	}
 	return nil
+}
+
+func (r *Reconciler) patchFinalizers(ctx context.Context, before, o *kapacity.IntelligentHorizontalPodAutoscaler) error {
+	return target.Patch(ctx, r.Live, before, o, func(o client.Object, p client.Patch) error {
+		return r.Client.Patch(ctx, o, p, client.FieldOwner(target.FieldManager))
+	}, func(before, is *kapacity.IntelligentHorizontalPodAutoscaler) bool {
+		return slices.Equal(before.Finalizers, is.Finalizers)
+	})
 }
 
 func (r *Reconciler) remove(ctx context.Context, rp *kapacity.ReplicaProfile) error {
@@ -265,7 +275,11 @@ func (r *Reconciler) decide(ctx context.Context, rd *round) (time.Time, error) {
 		r.setGray(o, d)
 	}
 
-	// ScalingActive waits for the write: were it set before, it would flap with each failed attempt.
+	// ScalingActive waits for the write: were it set before, it would flap with each failed attempt. Where it is true already, that
+	// would be a write of its own for nothing but its generation.
+	if c := meta.FindStatusCondition(o.Status.Conditions, kapacity.ConditionScalingActive); c != nil && c.Status == metav1.ConditionTrue {
+		c.ObservedGeneration = o.Generation
+	}
 	result := describe(rd, profile, apart, standDown)
 	if err := r.keep(ctx, rd, result, m, steps, ahead); err != nil {
 		return time.Time{}, err
@@ -562,14 +576,18 @@ func trigger(rd *round) string {
 	return "change seen"
 }
 
-// writeStatus patches the status if it differs from what was read, then says what is newly wrong. A merge patch replaces the
-// whole list of conditions, hence the lock.
+// writeStatus patches the status if it differs from what was read, then says what is newly wrong.
 func (r *Reconciler) writeStatus(ctx context.Context, rd *round) error {
 	if equality.Semantic.DeepEqual(rd.before.Status, rd.o.Status) {
 		return nil
 	}
 	status := rd.o.Status.DeepCopy()
-	if err := r.Client.Status().Patch(ctx, rd.o, optimistic(rd.before), client.FieldOwner(target.FieldManager)); err != nil {
+	err := target.Patch(ctx, r.Live, rd.before, rd.o, func(o client.Object, p client.Patch) error {
+		return r.Client.Status().Patch(ctx, o, p, client.FieldOwner(target.FieldManager))
+	}, func(before, is *kapacity.IntelligentHorizontalPodAutoscaler) bool {
+		return before.Generation == is.Generation && equality.Semantic.DeepEqual(before.Status, is.Status)
+	})
+	if err != nil {
 		return fmt.Errorf("write status: %w", err)
 	}
 	rd.o.Status = *status // nothing that the server prunes may look like a change

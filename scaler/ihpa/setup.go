@@ -121,7 +121,7 @@ func Setup(mgr ctrl.Manager, opts Options) error {
 	if err := metrics.Run(mgr); err != nil {
 		return fmt.Errorf("end of the IHPA controller: %w", err)
 	}
-	r := &Reconciler{Client: c, Metrics: metrics, Recorder: recorder, Clock: opts.Clock, Decisions: opts.Decisions, Schedules: opts.Schedules}
+	r := &Reconciler{Client: c, Live: mgr.GetAPIReader(), Metrics: metrics, Recorder: recorder, Clock: opts.Clock, Decisions: opts.Decisions, Schedules: opts.Schedules}
 	byTarget := func(key func(client.Object) []string) handler.EventHandler {
 		return handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, o client.Object) []reconcile.Request {
 			var out []reconcile.Request

@@ -201,8 +201,12 @@ func (s *simulation) next(d time.Duration) {
 	s.w.Clock.SetTime(next)
 }
 
+// rested tells whether all is as it is wanted. The profile has to say so as well: what others did may look the same by chance.
 func (s *simulation) rested(wanted int32) bool {
 	o := s.target()
+	if s.stored != nil && s.stored.Spec.OnlineReplicas != wanted {
+		return false
+	}
 	if err := s.w.Client.Get(s.w.Context(), enginetest.Request.NamespacedName, o); client.IgnoreNotFound(err) != nil || *replicasOf(o) != wanted {
 		return false
 	}

@@ -240,7 +240,7 @@ func (s *simulation) lead() {
 	c := s.w.Cached(s.cache, s.notice)
 	s.dead, s.writesLeft = false, -1
 	s.actors = [2]reconcile.Reconciler{
-		theIHPA: &Reconciler{Client: c, Clock: s.w.Clock, Recorder: s.w.Events.Recorder(kapacity.IHPAEventComponent), Decisions: decision.NewLog(0, 0),
+		theIHPA: &Reconciler{Client: c, Live: s.w.Live(), Clock: s.w.Clock, Recorder: s.w.Events.Recorder(kapacity.IHPAEventComponent), Decisions: decision.NewLog(0, 0),
 			Metrics: wants.New[struct{}](s.demand, s.w.Clock), Schedules: window.Defaults{Window: 10 * time.Minute, Steps: 10, Zone: time.UTC}},
 		theProfile: &replicaprofile.Reconciler{Client: c, Clock: s.w.Clock, Recorder: s.w.Events.Recorder(kapacity.ReplicaProfileEventComponent), Live: s.w.Live(), Parallel: 1},
 	}

@@ -77,7 +77,7 @@ func (r *Reconciler) reconcile(ctx context.Context, rp *kapacity.ReplicaProfile)
 	if !controllerutil.ContainsFinalizer(rp, kapacity.Finalizer) {
 		before := rp.DeepCopy()
 		controllerutil.AddFinalizer(rp, kapacity.Finalizer)
-		if err := r.Client.Patch(ctx, rp, optimistic(before), client.FieldOwner(target.FieldManager)); err != nil {
+		if err := r.patchFinalizers(ctx, before, rp); err != nil {
 			return reconcile.Result{}, fmt.Errorf("ReplicaProfile %s/%s: add finalizer: %w", rp.Namespace, rp.Name, err)
 		}
 	}
@@ -87,9 +87,13 @@ func (r *Reconciler) reconcile(ctx context.Context, rp *kapacity.ReplicaProfile)
 		return reconcile.Result{}, out.err // nothing is wrong with the profile
 	}
 	r.setConditions(rp, out)
-	// A merge patch replaces the whole list of conditions, hence the lock.
 	if !equality.Semantic.DeepEqual(before.Status, rp.Status) {
-		if err := r.Client.Status().Patch(ctx, rp, optimistic(before), client.FieldOwner(target.FieldManager)); err != nil {
+		err := target.Patch(ctx, r.Live, before, rp, func(o client.Object, p client.Patch) error {
+			return r.Client.Status().Patch(ctx, o, p, client.FieldOwner(target.FieldManager))
+		}, func(before, is *kapacity.ReplicaProfile) bool {
+			return before.Generation == is.Generation && equality.Semantic.DeepEqual(before.Status, is.Status)
+		})
+		if err != nil {
 			return reconcile.Result{}, errors.Join(out.err, fmt.Errorf("ReplicaProfile %s/%s: write status: %w", rp.Namespace, rp.Name, err))
 		}
 		r.warn(rp, before.Status.Conditions)
@@ -402,10 +406,6 @@ func names(pods []podstate.Pod) []string {
 	return out
 }
 
-func optimistic(before client.Object) client.Patch {
-	return client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})
-}
-
 // release turns every held pod Online again before the profile goes. A workload that is gone takes its pods along.
 func (r *Reconciler) release(ctx context.Context, rp *kapacity.ReplicaProfile) error {
 	if !controllerutil.ContainsFinalizer(rp, kapacity.Finalizer) {
@@ -440,9 +440,14 @@ func (r *Reconciler) release(ctx context.Context, rp *kapacity.ReplicaProfile) e
 	}
 	before := rp.DeepCopy()
 	controllerutil.RemoveFinalizer(rp, kapacity.Finalizer)
-	err = r.Client.Patch(ctx, rp, optimistic(before), client.FieldOwner(target.FieldManager))
-	if client.IgnoreNotFound(err) != nil {
+	if err := r.patchFinalizers(ctx, before, rp); client.IgnoreNotFound(err) != nil {
 		return fmt.Errorf("ReplicaProfile %s/%s: remove finalizer: %w", rp.Namespace, rp.Name, err)
 	}
 	return nil
+}
+
+func (r *Reconciler) patchFinalizers(ctx context.Context, before, rp *kapacity.ReplicaProfile) error {
+	return target.Patch(ctx, r.Live, before, rp, func(o client.Object, p client.Patch) error {
+		return r.Client.Patch(ctx, o, p, client.FieldOwner(target.FieldManager))
+	}, func(before, is *kapacity.ReplicaProfile) bool { return slices.Equal(before.Finalizers, is.Finalizers) })
 }
