@@ -7,13 +7,17 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	kapacity "github.com/kubetide/kubetide/api/kapacity/v1alpha1"
 )
@@ -178,6 +182,67 @@ func TestARunEndsAmongRefusalsForLoad(t *testing.T) {
 	cart.wantNoFlap(t)
 	waitForKubetide(t)
 	wantSameProcesses(t, processes)
+}
+
+// Somebody keeps writing annotations to an IHPA, its profile and its workload, faster than a conflict is tried again: objects are
+// taken on, a run ends as it should, and they are let go.
+func TestARunEndsAmongConflicts(t *testing.T) {
+	ns := newNamespace(t)
+	ctx, stop := context.WithCancel(t.Context())
+	var writers sync.WaitGroup
+	defer writers.Wait()
+	defer stop()
+	began := time.Now()
+	var written atomic.Int64
+	for _, o := range []client.Object{&kapacity.IntelligentHorizontalPodAutoscaler{}, &kapacity.ReplicaProfile{}, &appsv1.Deployment{}} {
+		o.SetNamespace(ns)
+		o.SetName("shop")
+		writers.Go(func() {
+			tick := time.NewTicker(50 * time.Millisecond)
+			defer tick.Stop()
+			for n := 0; ; n++ {
+				select {
+				case <-ctx.Done():
+					return
+				case <-tick.C:
+				}
+				patch := client.RawPatch(types.MergePatchType, fmt.Appendf(nil, `{"metadata":{"annotations":{"example.org/written":"%d"}}}`, n))
+				if api.Patch(ctx, o, patch) == nil { // it may not be there
+					written.Add(1)
+				}
+			}
+		})
+	}
+	workload(t, ns, "Deployment", "shop", 8, "")
+	staticIHPA(t, ns, "Deployment", "shop", 8, halves(2*time.Second, time.Second))
+	eventually(t, 20*time.Second, conditionIs(t, ns, "shop", kapacity.ConditionScalingActive, metav1.ConditionTrue))
+	reach(t, ns, "shop", state{online: 8, endpoints: 8}, 20*time.Second)
+	c := follow(t, ns, "shop")
+	setStatic(t, ns, "shop", 2)
+	reach(t, ns, "shop", state{online: 2, endpoints: 2}, 40*time.Second)
+	eventually(t, 5*time.Second, wantReplicas(t, ns, "Deployment", "shop", 2))
+	c.wantAsked(t, 8, 2)
+	c.wantNoFlap(t)
+	must(t, client.IgnoreNotFound(api.Delete(t.Context(), getIHPA(t, ns, "shop"))))
+	eventually(t, 20*time.Second, func() error {
+		for _, o := range []client.Object{&kapacity.IntelligentHorizontalPodAutoscaler{}, &kapacity.ReplicaProfile{}} {
+			if err := api.Get(t.Context(), client.ObjectKey{Namespace: ns, Name: "shop"}, o); !apierrors.IsNotFound(err) {
+				return fmt.Errorf("%T: %v, finalizers %v", o, err, o.GetFinalizers())
+			}
+		}
+		return nil
+	})
+	conflicts := map[string]int{}
+	for r, err := range cluster.Audit(began) {
+		must(t, err)
+		if r.User == kubetideUser && r.Namespace == ns && r.Code == http.StatusConflict {
+			conflicts[strings.TrimSuffix(r.Verb+" "+r.Resource+"/"+r.Subresource, "/")]++
+		}
+	}
+	t.Logf("%d writes by somebody else; of Kubetide's own these were refused with 409: %v", written.Load(), conflicts)
+	if len(conflicts) == 0 {
+		t.Error("nothing that Kubetide wrote was refused: this was no test")
+	}
 }
 
 const loadAgent = "load"
