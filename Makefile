@@ -73,7 +73,7 @@ performance: lab-build ## 10,000 HPAs, changes and reads on the lab; the figures
 .PHONY: performance-engine
 performance-engine: lab-build ## 5,000 IHPAs on the lab: changes, a common cron boundary, reaction, rest, a killed leader; the figures go to docs/performance.md
 	$(call compile,the load,-o $(BIN)/performance ./test/bench)
-	$(BIN)/performance -engine -write docs/performance.md
+	$(BIN)/performance -engine -changes 2 -write docs/performance.md
 
 FUZZTIME ?= 30s
 .PHONY: fuzz

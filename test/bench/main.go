@@ -50,7 +50,7 @@ func main() {
 	flag.DurationVar(&o.interval, "interval", 15*time.Second, "their interval")
 	flag.DurationVar(&o.latency, "latency", 5*time.Millisecond, "how long the source takes for each answer")
 	flag.DurationVar(&o.duration, "duration", 45*time.Second, "how long each load lasts")
-	flag.IntVar(&o.changes, "changes", 10, "HPAs changed each second in the second load")
+	flag.IntVar(&o.changes, "changes", 10, "objects changed each second: HPAs in the second load, IHPAs with -engine")
 	flag.IntVar(&o.direct, "direct", 1000, "reads a second, at Kubetide's own port")
 	flag.IntVar(&o.aggregated, "aggregated", 300, "reads a second, through the API server")
 	flag.StringVar(&o.write, "write", "", "the `file` that takes the figures, between its two markers")
