@@ -21,9 +21,16 @@ import (
 	"github.com/kubetide/kubetide/scaler/prescale"
 )
 
-// Autoscaler returns the HorizontalPodAutoscaler for a Stack that gets so many percent of the traffic; nil if there should be none. A
-// mistake in one metric fails all of it.
+// Autoscaler returns the HorizontalPodAutoscaler for a Stack that gets so many percent of the traffic; nil if there should be none, as for
+// one that has an IHPA. A mistake in one metric fails all of it.
 func (s Source) Autoscaler(weight int, held prescale.State, scaledDown bool) (*autoscalingv2.HorizontalPodAutoscaler, error) {
+	if _, other := s.Stack.Annotations[IHPAAnnotation]; other {
+		return nil, nil
+	}
+	return s.hpa(weight, held, scaledDown)
+}
+
+func (s Source) hpa(weight int, held prescale.State, scaledDown bool) (*autoscalingv2.HorizontalPodAutoscaler, error) {
 	spec := s.Stack.Spec.Autoscaler.DeepCopy()
 	if spec == nil || scaledDown || s.Forwarded() {
 		return nil, nil
