@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	appsv1 "k8s.io/api/apps/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
@@ -144,6 +145,9 @@ func (w *writer) manager() (manager.Manager, error) {
 			DefaultTransform: cache.TransformStripManagedFields(),
 			ByObject: map[client.Object]cache.ByObject{
 				&corev1.Pod{}:                            {Transform: slimPod},
+				&appsv1.Deployment{}:                     {Transform: slimWorkload},
+				&appsv1.StatefulSet{}:                    {Transform: slimWorkload},
+				&appsv1.ReplicaSet{}:                     {Transform: slimWorkload},
 				&autoscalingv2.HorizontalPodAutoscaler{}: {Transform: slimHPA},
 			},
 			NewInformer: w.informer,
@@ -246,6 +250,23 @@ func slimPod(obj any) (any, error) {
 	}
 	if o, err := apimeta.Accessor(obj); err == nil {
 		o.SetManagedFields(nil)
+	}
+	return obj, nil
+}
+
+// slimWorkload drops what a workload's pods are made from: the engine looks at the pods.
+func slimWorkload(obj any) (any, error) {
+	switch o := obj.(type) {
+	case *appsv1.Deployment:
+		o.Spec.Template = corev1.PodTemplateSpec{}
+	case *appsv1.StatefulSet:
+		o.Spec.Template, o.Spec.VolumeClaimTemplates = corev1.PodTemplateSpec{}, nil
+	case *appsv1.ReplicaSet:
+		o.Spec.Template = corev1.PodTemplateSpec{}
+	}
+	if o, err := apimeta.Accessor(obj); err == nil {
+		o.SetManagedFields(nil)
+		o.SetAnnotations(nil)
 	}
 	return obj, nil
 }
