@@ -1,5 +1,5 @@
-// Command kubectl-tide is a plugin of kubectl that asks Kubetide why a workload has the replicas that it has. It reads, with the
-// caller's own rights, and writes nothing.
+// Command kubectl-tide is a plugin of kubectl that asks Kubetide why a workload has the replicas that it has, and shows and shares out the
+// traffic of StackSets. It acts with the caller's own rights, and writes nothing but the weights that it is told.
 package main
 
 import (
@@ -11,10 +11,12 @@ import (
 	"os/signal"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/utils/clock"
 )
@@ -26,15 +28,17 @@ const (
 )
 
 func main() {
-	p := plugin{out: os.Stdout, err: os.Stderr, clock: clock.RealClock{}, zone: time.Local}
+	p := plugin{out: os.Stdout, err: os.Stderr, screen: term.IsTerminal(int(os.Stdout.Fd())), clock: clock.RealClock{}, zone: time.Local}
 	os.Exit(p.run(os.Args[1:]))
 }
 
 // plugin is one call of the command.
 type plugin struct {
 	out, err io.Writer
-	clock    clock.PassiveClock
-	zone     *time.Location
+	// screen tells that out can be cleared.
+	screen bool
+	clock  clock.PassiveClock
+	zone   *time.Location
 }
 
 // usageError is a mistake in the command line.
@@ -58,8 +62,8 @@ func (p plugin) run(args []string) int {
 
 func (p plugin) root() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "kubectl-tide", Short: "Ask Kubetide why a workload has the replicas that it has",
-		Long: `Ask Kubetide why a workload has the replicas that it has.
+		Use: "kubectl-tide", Short: "Ask Kubetide why a workload has its replicas, and share out traffic",
+		Long: `Ask Kubetide why a workload has the replicas that it has, and show and share out the traffic of StackSets.
 
 Exit codes: 0, or 1 if there is no answer, or 2 if the command line is wrong.`,
 		SilenceErrors: true, SilenceUsage: true,
@@ -82,14 +86,25 @@ Exit codes: 0, or 1 if there is no answer, or 2 if the command line is wrong.`,
 	cmd.PersistentFlags().StringVar(&rules.ExplicitPath, clientcmd.RecommendedConfigPathFlag, "", "Path to the kubeconfig file")
 	clientcmd.BindOverrideFlags(overrides, cmd.PersistentFlags(), clientcmd.RecommendedConfigOverrideFlags(""))
 	config := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, overrides)
-	cmd.AddCommand(p.explainCommand(config), p.historyCommand(config), p.versionCommand())
+	cmd.AddCommand(p.explainCommand(config), p.historyCommand(config), p.getCommand(config), p.trafficCommand(config), p.versionCommand())
 	return cmd
 }
 
-const kindIHPA = "ihpa"
+// asked is a type of object that a command is about.
+type asked struct {
+	// short is how examples call it, known how messages do, and names are what else it is called.
+	short, known string
+	names        []string
+}
+
+var (
+	ihpas = asked{"ihpa", "ihpa (IntelligentHorizontalPodAutoscaler)",
+		[]string{"intelligenthorizontalpodautoscaler", "intelligenthorizontalpodautoscalers", "intelligenthorizontalpodautoscalers.autoscaling.kapacitystack.io"}}
+	stackSets = asked{"stackset", "stackset", []string{resourceStackSet, "stackset.zalando.org", "stacksets.zalando.org"}}
+)
 
 // name reads TYPE/NAME or TYPE NAME.
-func name(cmd *cobra.Command, args []string) (string, error) {
+func name(cmd *cobra.Command, args []string, of asked) (string, error) {
 	kind, name, ok := "", "", false
 	switch len(args) {
 	case 1:
@@ -97,15 +112,17 @@ func name(cmd *cobra.Command, args []string) (string, error) {
 	case 2:
 		kind, name, ok = args[0], args[1], true
 	}
-	if !ok || name == "" || strings.ContainsAny(name, "/%") {
-		return "", usageError{fmt.Errorf("name one object, as %s ihpa/NAME; see %s --help", cmd.CommandPath(), cmd.CommandPath())}
+	if !ok || !named(name) {
+		return "", usageError{fmt.Errorf("name one object, as %s %s/NAME; see %s --help", cmd.CommandPath(), of.short, cmd.CommandPath())}
 	}
-	switch strings.ToLower(kind) {
-	case kindIHPA, "intelligenthorizontalpodautoscaler", "intelligenthorizontalpodautoscalers", "intelligenthorizontalpodautoscalers.autoscaling.kapacitystack.io":
-		return name, nil
+	if kind = strings.ToLower(kind); kind != of.short && !slices.Contains(of.names, kind) {
+		return "", usageError{fmt.Errorf("%s knows nothing of the type %q: what it is about is %s", cmd.CommandPath(), kind, of.known)}
 	}
-	return "", usageError{fmt.Errorf("nothing is known of the type %q: what can be asked about is ihpa (IntelligentHorizontalPodAutoscaler)", kind)}
+	return name, nil
 }
+
+// named tells that a name leads nowhere else in a URL.
+func named(name string) bool { return name != "" && !strings.ContainsAny(name, "/%") }
 
 // format is the flag --output.
 func format(cmd *cobra.Command) *string {
@@ -130,7 +147,7 @@ answer from there it shows the last decision that the object's status has, and s
 	}
 	output := format(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		name, err := name(cmd, args)
+		name, err := name(cmd, args, ihpas)
 		if err == nil {
 			err = checkFormat(*output)
 		}
@@ -167,7 +184,7 @@ another replica takes the lead.`,
 	output := format(cmd)
 	limit := cmd.Flags().Uint32("limit", 20, "How many decisions to list, the last ones; 0 for all")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		name, err := name(cmd, args)
+		name, err := name(cmd, args, ihpas)
 		if err == nil {
 			err = checkFormat(*output)
 		}

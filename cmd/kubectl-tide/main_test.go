@@ -117,7 +117,7 @@ func TestWhatIsAskedAndWhatIsSaidAboutErrors(t *testing.T) {
 		"a history in JSON":                    {map[string]answer{historyPath: {200, history}}, "history ihpa/cart -o json", 0, []string{`"kind": "DecisionHistory"`}, nil},
 		"a history that may not be read":       {map[string]answer{historyPath: forbidden}, "history ihpa/cart", 1, nil, []string{"bind the ClusterRole kubetide-decisions-viewer"}},
 		"a history without the group":          {nil, "history ihpa/cart", 1, nil, []string{"does not serve tide.kubetide.io/v1alpha1"}},
-		"an unknown type":                      {nil, "explain deployment/cart", 2, nil, []string{`nothing is known of the type "deployment"`}},
+		"an unknown type":                      {nil, "explain deployment/cart", 2, nil, []string{`knows nothing of the type "deployment": what it is about is ihpa`}},
 		"no object":                            {nil, "explain", 2, nil, []string{"name one object"}},
 		"a name that leads elsewhere":          {nil, "explain ihpa ../x", 2, nil, []string{"name one object"}},
 		"a bad format":                         {nil, "explain ihpa/cart -o yaml", 2, nil, []string{"--output is text or json"}},

@@ -7,17 +7,19 @@ import (
 	"strconv"
 	"strings"
 
+	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
-	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
 	kapacity "github.com/kubetide/kubetide/api/kapacity/v1alpha1"
 	tide "github.com/kubetide/kubetide/api/tide/v1alpha1"
+	zalando "github.com/kubetide/kubetide/api/zalando/v1"
 )
 
 // retries is how often a replica is asked again that does not lead and says when to come back.
@@ -28,8 +30,14 @@ const viewer = "kubetide-decisions-viewer"
 
 // reader asks the API server in one namespace.
 type reader struct {
-	decisions, ihpas rest.Interface
-	namespace        string
+	decisions, ihpas, stackSets, apps, autoscaling rest.Interface
+	namespace                                      string
+}
+
+func newScheme() (*runtime.Scheme, error) {
+	scheme := runtime.NewScheme()
+	builder := runtime.NewSchemeBuilder(tide.AddToScheme, kapacity.AddToScheme, zalando.AddToScheme, appsv1.AddToScheme, autoscalingv2.AddToScheme)
+	return scheme, builder.AddToScheme(scheme)
 }
 
 func newReader(kubeconfig clientcmd.ClientConfig) (*reader, error) {
@@ -42,21 +50,23 @@ func newReader(kubeconfig clientcmd.ClientConfig) (*reader, error) {
 		return nil, err
 	}
 	config.UserAgent = "kubectl-tide/" + version()
-	scheme := runtime.NewScheme()
-	utilruntime.Must(tide.AddToScheme(scheme))
-	utilruntime.Must(kapacity.AddToScheme(scheme))
-	codecs := serializer.NewCodecFactory(scheme).WithoutConversion()
-	client := func(gv schema.GroupVersion) (rest.Interface, error) {
-		config := rest.CopyConfig(config)
-		config.APIPath, config.GroupVersion, config.NegotiatedSerializer = "/apis", &gv, codecs
-		return rest.RESTClientFor(config)
-	}
-	r := &reader{namespace: namespace}
-	if r.decisions, err = client(tide.SchemeGroupVersion); err != nil {
+	scheme, err := newScheme()
+	if err != nil {
 		return nil, err
 	}
-	r.ihpas, err = client(kapacity.SchemeGroupVersion)
-	return r, err
+	codecs := serializer.NewCodecFactory(scheme).WithoutConversion()
+	r := &reader{namespace: namespace}
+	for gv, to := range map[schema.GroupVersion]*rest.Interface{tide.SchemeGroupVersion: &r.decisions, kapacity.SchemeGroupVersion: &r.ihpas,
+		zalando.SchemeGroupVersion: &r.stackSets, appsv1.SchemeGroupVersion: &r.apps, autoscalingv2.SchemeGroupVersion: &r.autoscaling} {
+		config := rest.CopyConfig(config)
+		config.APIPath, config.GroupVersion, config.NegotiatedSerializer = "/apis", &gv, codecs
+		client, err := rest.RESTClientFor(config)
+		if err != nil {
+			return nil, err
+		}
+		*to = client
+	}
+	return r, nil
 }
 
 // explain returns the explanation, and a note where it is not the whole one.

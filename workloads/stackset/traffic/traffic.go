@@ -228,9 +228,15 @@ func fallback(stacks []Stack) string {
 	}).Name
 }
 
-// Normalize returns the weights as whole percents that sum up to 100, rounded by largest remainder (of equal ones the bigger weight's, then
-// by name). If all are 0, the fallback gets everything. Weights must not be negative.
+// Normalize returns the weights as whole percents that sum up to 100. If all are 0, the fallback gets everything. Weights must not be
+// negative.
 func Normalize(weights map[string]float64, fallback string) map[string]int {
+	return Share(100, weights, fallback)
+}
+
+// Share returns whole parts of the total in the proportion of the weights, rounded by largest remainder (of equal ones the bigger
+// weight's, then by name). If all are 0, the fallback gets everything. Weights must not be negative.
+func Share(total int, weights map[string]float64, fallback string) map[string]int {
 	out := map[string]int{}
 	// Scaled down first, so that the sum of the largest numbers there are is still a number.
 	biggest := 0.0
@@ -245,15 +251,15 @@ func Normalize(weights map[string]float64, fallback string) map[string]int {
 		}
 	}
 	if !(sum > 0) {
-		out[fallback] = 100
+		out[fallback] = total
 		return out
 	}
 	remainder := map[string]float64{}
-	left := 100
+	left := total
 	for stack, w := range weights {
-		percent := math.Round(w/biggest/sum*100*1e9) / 1e9 // takes off what binary fractions add
-		out[stack] = int(math.Floor(percent))
-		remainder[stack] = math.Round((percent-math.Floor(percent))*1e6) / 1e6
+		part := math.Round(w/biggest/sum*float64(total)*1e9) / 1e9 // takes off what binary fractions add
+		out[stack] = int(math.Floor(part))
+		remainder[stack] = math.Round((part-math.Floor(part))*1e6) / 1e6
 		left -= out[stack]
 	}
 	order := slices.SortedFunc(maps.Keys(remainder), func(a, b string) int {
