@@ -22,6 +22,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	kai "github.com/kubetide/kubetide/api/kai/v1alpha1"
+	"github.com/kubetide/kubetide/workloads/drift"
 )
 
 var rewrite = flag.Bool("update", false, "write the golden files anew")
@@ -282,7 +283,7 @@ func served(t *testing.T, out Objects) Objects {
 			s.Spec.Ports[i].TargetPort = intstr.FromInt32(s.Spec.Ports[i].Port)
 		}
 	}
-	h.Spec = *stored(&h.Spec)
+	h.Spec = *drift.StoredHPA(&h.Spec)
 	return Objects{d, s, h}
 }
 
@@ -432,7 +433,7 @@ func TestADeploymentThatIsMadeAnewHasWhatItsAutoscalerWanted(t *testing.T) {
 func TestPullPolicies(t *testing.T) {
 	for image, want := range map[string]corev1.PullPolicy{"a": "Always", "a:latest": "Always", "a:1": "IfNotPresent", "r:5000/a": "Always",
 		"r:5000/a:1": "IfNotPresent", "a@sha256:0123": "IfNotPresent", "a:latest@sha256:0123": "IfNotPresent"} {
-		if got := pullPolicy(image); got != want {
+		if got := drift.PullPolicy(image); got != want {
 			t.Errorf("%s: %s", image, got)
 		}
 	}

@@ -1,4 +1,6 @@
-package step
+// Package drift tells whether a live object is what the API server makes of a wanted one, without asking it. It is pure: it knows the API
+// server's defaults, and nothing of whose objects they are.
+package drift
 
 import (
 	"reflect"
@@ -10,10 +12,10 @@ import (
 	"k8s.io/utils/ptr"
 )
 
-// covers tells whether the live value is what the API server makes of the wanted one. Both are pointers to structs of one type.
+// Covers tells whether the live value is what the API server makes of the wanted one. Both are pointers to structs of one type.
 // Everything wanted must be there, and everything else that is there must be a default of the API server: what somebody added is
-// drift. A default that is not known here costs one write, after which the server's answer tells (see controller.settled).
-func covers(live, want any) bool {
+// drift. A default that is not known here costs one write, after which the server's answer tells (the controllers remember it).
+func Covers(live, want any) bool {
 	l, err1 := runtime.DefaultUnstructuredConverter.ToUnstructured(live)
 	w, err2 := runtime.DefaultUnstructuredConverter.ToUnstructured(want)
 	return err1 == nil && err2 == nil && coversMap(l, w)
@@ -113,7 +115,7 @@ func isDefault(live, want map[string]any, key string) bool {
 	switch key {
 	case "imagePullPolicy":
 		image, _ := live["image"].(string)
-		return live[key] == string(pullPolicy(image))
+		return live[key] == string(PullPolicy(image))
 	case "hostPort":
 		return live[key] == live["containerPort"]
 	case "serviceAccount": // the old name and the new one are kept alike
@@ -129,7 +131,8 @@ func isDefault(live, want map[string]any, key string) bool {
 	return false
 }
 
-func pullPolicy(image string) corev1.PullPolicy {
+// PullPolicy is the default for the image.
+func PullPolicy(image string) corev1.PullPolicy {
 	name, digest, _ := strings.Cut(image, "@")
 	if digest != "" {
 		return corev1.PullIfNotPresent
@@ -141,8 +144,8 @@ func pullPolicy(image string) corev1.PullPolicy {
 	return corev1.PullIfNotPresent
 }
 
-// stored returns what the API server makes of the spec of an HPA.
-func stored(spec *autoscalingv2.HorizontalPodAutoscalerSpec) *autoscalingv2.HorizontalPodAutoscalerSpec {
+// StoredHPA returns what the API server makes of the spec of an HPA.
+func StoredHPA(spec *autoscalingv2.HorizontalPodAutoscalerSpec) *autoscalingv2.HorizontalPodAutoscalerSpec {
 	out := spec.DeepCopy()
 	if len(out.Metrics) == 0 {
 		out.Metrics = []autoscalingv2.MetricSpec{{Type: autoscalingv2.ResourceMetricSourceType, Resource: &autoscalingv2.ResourceMetricSource{
@@ -170,4 +173,32 @@ func rules(given *autoscalingv2.HPAScalingRules, window *int32, policies []autos
 		given.Policies = policies
 	}
 	return given
+}
+
+// CoversService looks at what an owner decides of its Service; addresses and families are the cluster's.
+func CoversService(live, want *corev1.ServiceSpec) bool {
+	decided := func(s *corev1.ServiceSpec) *corev1.ServiceSpec {
+		out := &corev1.ServiceSpec{Type: s.Type, Selector: s.Selector, Ports: s.Ports, ExternalName: s.ExternalName, PublishNotReadyAddresses: s.PublishNotReadyAddresses}
+		if s.SessionAffinity != corev1.ServiceAffinityNone {
+			out.SessionAffinity = s.SessionAffinity
+		}
+		return out
+	}
+	if live.PublishNotReadyAddresses || live.ExternalName != "" || len(live.Selector) != len(want.Selector) {
+		return false
+	}
+	return Covers(withTargets(decided(live)), withTargets(decided(want)))
+}
+
+// withTargets says what is meant where nothing is said.
+func withTargets(s *corev1.ServiceSpec) *corev1.ServiceSpec {
+	ports := make([]corev1.ServicePort, len(s.Ports))
+	for i, p := range s.Ports {
+		if p.TargetPort.IntVal == 0 && p.TargetPort.StrVal == "" {
+			p.TargetPort.IntVal = p.Port
+		}
+		ports[i] = p
+	}
+	s.Ports = ports
+	return s
 }
