@@ -41,6 +41,8 @@ import (
 	"github.com/kubetide/kubetide/scaler/ihpa"
 	"github.com/kubetide/kubetide/scaler/replicaprofile"
 	"github.com/kubetide/kubetide/scaler/scheduled"
+	"github.com/kubetide/kubetide/workloads/stackset"
+	"github.com/kubetide/kubetide/workloads/stackset/generate"
 	"github.com/kubetide/kubetide/workloads/step"
 )
 
@@ -182,6 +184,11 @@ func (w *writer) manager() (manager.Manager, error) {
 			return nil, fmt.Errorf("steps: %w", err)
 		}
 	}
+	if w.config.Enabled(config.ModuleStackSet) {
+		if err := stackset.Setup(mgr, stackSetOptions(w.config)); err != nil {
+			return nil, fmt.Errorf("stacksets: %w", err)
+		}
+	}
 	return mgr, mgr.Add(manager.RunnableFunc(w.lead))
 }
 
@@ -201,7 +208,18 @@ func leaseName(c *config.Config) string {
 	if c.Enabled(config.ModuleStep) {
 		return kai.LeaderElectionID
 	}
+	if c.Enabled(config.ModuleStackSet) {
+		return stackset.LeaderElectionID
+	}
 	return adapterLease
+}
+
+func stackSetOptions(c *config.Config) stackset.SetupOptions {
+	s := c.StackSet
+	return stackset.SetupOptions{Concurrency: c.Engine.ReconcileConcurrency, Options: stackset.Options{
+		Options:      generate.Options{ClusterDomains: s.ClusterDomains, SyncAnnotations: s.SyncIngressAnnotations, Forward: s.Forward},
+		ControllerID: s.ControllerID, RouteGroups: s.RouteGroups, ConfigMaps: s.ConfigMaps, Secrets: s.Secrets, PlatformCredentialsSets: s.PlatformCredentialsSets,
+	}}
 }
 
 func (w *writer) setup(mgr manager.Manager) error {

@@ -15,6 +15,7 @@ import (
 	kapacity "github.com/kubetide/kubetide/api/kapacity/v1alpha1"
 	"github.com/kubetide/kubetide/internal/config"
 	"github.com/kubetide/kubetide/scaler/horizontalportrait/job"
+	"github.com/kubetide/kubetide/workloads/stackset"
 )
 
 const base = "../../deploy/kustomize/base"
@@ -116,12 +117,12 @@ func TestNoRightIsAWildcard(t *testing.T) {
 					t.Errorf("%s %s has the wildcard %q", o.Kind, o.Metadata.Name, word)
 				}
 			}
-			if slices.Contains(rule.Resources, "secrets") && len(rule.ResourceNames) == 0 && !slices.Equal(rule.Verbs, []string{"create"}) && o.Metadata.Name != tenantSecrets {
+			if slices.Contains(rule.Resources, "secrets") && len(rule.ResourceNames) == 0 && !slices.Equal(rule.Verbs, []string{"create"}) && o.Metadata.Name != tenantSecrets && o.Metadata.Name != stackConfiguration {
 				t.Errorf("%s %s may %v any Secret", o.Kind, o.Metadata.Name, rule.Verbs)
 			}
 		}
 	}
-	if roles != 9 {
+	if roles != 11 {
 		t.Errorf("%d roles", roles)
 	}
 }
@@ -129,12 +130,15 @@ func TestNoRightIsAWildcard(t *testing.T) {
 // tenantSecrets is the role that the people of a namespace bind to let their HPAs name Secrets.
 const tenantSecrets = "kubetide-secrets"
 
+// stackConfiguration is the role that they bind to let their Stacks have ConfigMaps and Secrets of their own.
+const stackConfiguration = "kubetide-stackset-configuration"
+
 func TestTheRolesThatPeopleBindThemselvesAreNotBound(t *testing.T) {
 	role := find(t, "ClusterRole", tenantSecrets)
 	if len(role.Rules) != 1 || !slices.Equal(role.Rules[0].Verbs, []string{"get"}) || !slices.Equal(role.Rules[0].Resources, []string{"secrets"}) {
 		t.Errorf("it may %v", role.Rules)
 	}
-	unbound := []string{tenantSecrets, job.JobsRole, job.ResultsRole}
+	unbound := []string{tenantSecrets, stackConfiguration, job.JobsRole, job.ResultsRole}
 	for _, name := range unbound {
 		find(t, "ClusterRole", name)
 	}
@@ -168,7 +172,7 @@ func TestTheManifestsAndTheServerMeanTheSameObjects(t *testing.T) {
 	slices.Sort(services)
 	for what, pair := range map[string][2][]string{
 		"the Secret":                     {{certificateSecret}, named(own, "secrets")},
-		"the Lease":                      {{kapacity.LeaderElectionID, adapterLease, kai.LeaderElectionID}, named(own, "leases")},
+		"the Lease":                      {{kapacity.LeaderElectionID, adapterLease, stackset.LeaderElectionID, kai.LeaderElectionID}, named(own, "leases")},
 		"the APIServices whose bundles":  {apiServicesSorted(), named(adapter, "apiservices")},
 		"the APIServices there are":      {apiServicesSorted(), services},
 		"the engine's APIService":        {{tideAPIService}, named(engine, "apiservices")},

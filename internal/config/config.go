@@ -16,12 +16,13 @@ import (
 
 // The modules that --modules can name.
 const (
-	ModuleAdapter = "adapter"
-	ModuleEngine  = "engine"
-	ModuleStep    = "step"
+	ModuleAdapter  = "adapter"
+	ModuleEngine   = "engine"
+	ModuleStep     = "step"
+	ModuleStackSet = "stackset"
 )
 
-var modules = []string{ModuleAdapter, ModuleEngine, ModuleStep}
+var modules = []string{ModuleAdapter, ModuleEngine, ModuleStep, ModuleStackSet}
 
 // Config is everything that can be set.
 type Config struct {
@@ -38,6 +39,7 @@ type Config struct {
 	Outbound   Outbound
 	Engine     Engine
 	Step       Step
+	StackSet   StackSet
 }
 
 // General says what runs, where, and how it stops.
@@ -120,6 +122,17 @@ type Step struct {
 	ScaleToZero bool
 }
 
+// StackSet is how StackSets are carried out. The names are stackset-controller's.
+type StackSet struct {
+	ClusterDomains         []string
+	SyncIngressAnnotations []string
+	ControllerID           string
+	// The kinds that Stacks may have besides Ingresses.
+	RouteGroups, ConfigMaps, Secrets, PlatformCredentialsSets bool
+	// Forward lets Stacks run in another cluster.
+	Forward bool
+}
+
 // Default returns the settings of a server that was told nothing.
 func Default() *Config {
 	return &Config{
@@ -151,7 +164,7 @@ func (c *Config) Enabled(module string) bool { return slices.Contains(c.General.
 // RegisterFlags binds the settings to flags without a prefix; their present values are the defaults.
 func (c *General) RegisterFlags(fs *pflag.FlagSet, _ string) {
 	fs.StringSliceVar(&c.Modules, "modules", c.Modules,
-		"What to run: adapter (collects metrics and serves the metrics APIs), engine (IHPAs, schedules, readiness gates), step (Steps and Pipelines).")
+		"What to run: adapter (collects metrics and serves the metrics APIs), engine (IHPAs, schedules, readiness gates), step (Steps and Pipelines), stackset (StackSets).")
 	fs.StringVar(&c.Namespace, "namespace", c.Namespace, "The namespace that the server itself lives in, with its Lease and its certificate's Secret.")
 	fs.StringVar(&c.Identity, "identity", c.Identity,
 		"The `name` under which this replica asks for the lead. No other may have it; a process that has it again leads again at once. Empty: a random one.")
@@ -366,6 +379,41 @@ func (c *Step) RegisterFlags(fs *pflag.FlagSet, prefix string) {
 
 // Validate returns all mistakes at once.
 func (*Step) Validate() error { return nil }
+
+// RegisterFlags binds the settings to flags without a prefix, under stackset-controller's names.
+func (c *StackSet) RegisterFlags(fs *pflag.FlagSet, _ string) {
+	fs.StringSliceVar(&c.ClusterDomains, "cluster-domain", c.ClusterDomains,
+		"A `domain` below which each Stack has a host name of its own, if its StackSet has a host there. May be repeated.")
+	fs.StringSliceVar(&c.SyncIngressAnnotations, "sync-ingress-annotation", c.SyncIngressAnnotations,
+		"The `key` of an annotation that the segments of all Stacks take from their StackSet as it is now. May be repeated.")
+	fs.StringVar(&c.ControllerID, "controller-id", c.ControllerID,
+		"Which StackSets are carried out: those whose annotation stackset-controller.zalando.org/controller is this. Empty: those without it.")
+	fs.BoolVar(&c.RouteGroups, "enable-routegroup-support", c.RouteGroups, "Give Stacks RouteGroups. skipper's CRD must be installed.")
+	fs.BoolVar(&c.ConfigMaps, "enable-configmap-support", c.ConfigMaps,
+		"Look after the ConfigMaps in a Stack's configurationResources. Needs the ClusterRole kubetide-stackset-configuration.")
+	fs.BoolVar(&c.Secrets, "enable-secret-support", c.Secrets,
+		"Look after the Secrets in a Stack's configurationResources. Needs the ClusterRole kubetide-stackset-configuration.")
+	fs.BoolVar(&c.PlatformCredentialsSets, "enable-pcs-support", c.PlatformCredentialsSets,
+		"Make the PlatformCredentialsSets in a Stack's configurationResources. Needs the ClusterRole kubetide-stackset-configuration.")
+	fs.BoolVar(&c.Forward, "enable-forward-support", c.Forward,
+		"Let new Stacks of StackSets with the annotation zalando.org/forward-backend run in another cluster.")
+}
+
+// Validate returns all mistakes at once.
+func (c *StackSet) Validate() error {
+	var bad mistakes
+	for _, domain := range c.ClusterDomains {
+		if len(validation.IsDNS1123Subdomain(strings.Trim(domain, "."))) > 0 {
+			bad.add("cluster-domain", "%q is no domain", domain)
+		}
+	}
+	for _, key := range c.SyncIngressAnnotations {
+		if len(validation.IsQualifiedName(key)) > 0 {
+			bad.add("sync-ingress-annotation", "%q is no key of an annotation", key)
+		}
+	}
+	return bad.err()
+}
 
 // Validate returns all mistakes at once, in one line.
 func (c *Config) Validate() error {

@@ -64,7 +64,7 @@ func TestTheNearestSourceWins(t *testing.T) {
 		"a flag over the environment and the file":       {inputs{file: "serving: {secure_port: 7443}", env: map[string]string{"KUBETIDE_SECURE_PORT": "7444"}, args: []string{"--secure-port=7445"}}, func(c *Config) { c.Serving.SecurePort = 7445 }},
 		"a flag set to its default over the file":        {inputs{file: "serving: {secure_port: 7443}", args: []string{"--secure-port=6443"}}, func(*Config) {}},
 		"a list in the file":                             {inputs{file: "modules:\n- engine\n"}, func(c *Config) { c.General.Modules = []string{"engine"} }},
-		"a list of a flag over one of the file":          {inputs{file: "modules: [engine]", args: []string{"--modules=adapter,engine,step"}}, func(*Config) {}},
+		"a list of a flag over one of the file":          {inputs{file: "modules: [engine]", args: []string{"--modules=adapter,engine,step,stackset"}}, func(*Config) {}},
 		"a list of the environment over one of the file": {inputs{file: "modules: [engine]", env: map[string]string{"KUBETIDE_MODULES": "adapter"}}, func(c *Config) { c.General.Modules = []string{"adapter"} }},
 		"a key of a dotted flag stands in its section":   {inputs{file: "admin: {port: 9002, pprof: true}\nlog:\n  level: debug\n"}, func(c *Config) { c.Admin = Admin{9002, true}; c.Log.Level = "debug" }},
 		"the environment of a dotted flag":               {inputs{env: map[string]string{"KUBETIDE_ADMIN_PORT": "9002"}}, func(c *Config) { c.Admin.Port = 9002 }},
@@ -76,7 +76,13 @@ func TestTheNearestSourceWins(t *testing.T) {
 			c.Engine.AlgorithmJobNamespace, c.Engine.AlgorithmJobDefaultServiceAccount = "jobs", "sa"
 			c.Engine.AlgorithmJobDefaultMetricsServerAddr, c.Engine.AlgorithmJobDefaultImage = "m:9090", "img"
 		}},
-		"Steps that may go to zero":             {inputs{file: "step: {scale_to_zero: true}"}, func(c *Config) { c.Step.ScaleToZero = true }},
+		"Steps that may go to zero": {inputs{file: "step: {scale_to_zero: true}"}, func(c *Config) { c.Step.ScaleToZero = true }},
+		"stackset-controller's flags": {inputs{args: []string{"--cluster-domain=a.org", "--cluster-domain=b.org", "--sync-ingress-annotation=example.org/a,example.org/b", "--controller-id=blue",
+			"--enable-routegroup-support", "--enable-configmap-support", "--enable-secret-support", "--enable-pcs-support", "--enable-forward-support", "--reconcile-workers=3"}}, func(c *Config) {
+			c.StackSet = StackSet{ClusterDomains: []string{"a.org", "b.org"}, SyncIngressAnnotations: []string{"example.org/a", "example.org/b"}, ControllerID: "blue",
+				RouteGroups: true, ConfigMaps: true, Secrets: true, PlatformCredentialsSets: true, Forward: true}
+			c.Engine.ReconcileConcurrency = 3
+		}},
 		"a duration":                            {inputs{file: "adapter: {default_collection_interval: 1m30s}"}, func(c *Config) { c.Adapter.DefaultCollectionInterval = 90 * time.Second }},
 		"a port of 0 means any":                 {inputs{file: "admin: {port: 0}\nwebhook: {port: 0}\nserving: {secure_port: 0}\n"}, func(c *Config) { c.Admin.Port, c.Webhook.Port, c.Serving.SecurePort = 0, 0, 0 }},
 		"an IPv6 address":                       {inputs{file: "serving: {bind_address: 'fd00::1'}"}, func(c *Config) { c.Serving.BindAddress = "fd00::1" }},

@@ -41,6 +41,7 @@ func (c *Config) sections() []section {
 		{"outbound", "outbound", "outbound-", &c.Outbound},
 		{"engine", "engine", "", &c.Engine},
 		{"steps", "step", "step-", &c.Step},
+		{"stacksets", "stackset", "", &c.StackSet},
 	}
 }
 
@@ -58,7 +59,8 @@ func (f *File) RegisterFlags(fs *pflag.FlagSet, prefix string) {
 
 // aliases are names that other projects use for the same setting.
 var aliases = map[string]string{
-	"lister-kubeconfig": "kubeconfig", // kube-metrics-adapter
+	"lister-kubeconfig": "kubeconfig",            // kube-metrics-adapter
+	"reconcile-workers": "reconcile-concurrency", // stackset-controller
 	"algorithm-job-default-image-horizontal-predictive": "algorithm-job-default-image", // Kapacity
 }
 
