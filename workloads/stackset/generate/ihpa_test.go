@@ -126,12 +126,25 @@ func TestAnIHPAMeasuresWhatTheHPAWould(t *testing.T) {
 	}
 }
 
+// Providers of one name would be one in status; the metrics count all the same.
+func TestSchedulesOfOneNameAreOneProvider(t *testing.T) {
+	s := engineScaled(t, `maxReplicas: 3, metrics: [{type: ScalingSchedule, average: 10, scalingSchedule: {name: sale}}, {type: ScalingSchedule, average: 20, scalingSchedule: {name: sale}},
+    {type: ClusterScalingSchedule, average: 30, clusterScalingSchedule: {name: sale}}]`, "")
+	ihpa, err := s.IHPA(0, prescale.State{}, false, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p := ihpa.Spec.PortraitProviders; len(p) != 2 || len(p[0].Dynamic.Metrics) != 3 || p[1].Schedule.Kind != "ClusterScalingSchedule" {
+		t.Errorf("providers %+v", p)
+	}
+}
+
 func TestAMistakeInTheAnnotationIsNamed(t *testing.T) {
 	for text, want := range map[string]string{
 		"true":                                             "cannot unmarshal bool",
 		"minReplicas: 3":                                   `unknown field "minReplicas"`,
 		"behavior: {scaleDown: {policies: []}}":            `unknown field "policies"`,
-		"scheduledBounds: [{nmae: night}]":                 `unknown field "nmae"`,
+		"scheduledBounds: [{label: night}]":                `unknown field "label"`,
 		"scheduledBounds: []\nscheduledBounds: []":         "scheduledBounds",
 		"portraitProviders: [{type: Static, static: many}": "yaml",
 	} {
