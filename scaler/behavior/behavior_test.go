@@ -460,7 +460,7 @@ func TestPutTogetherChangesLimitBothWaysAtLeastAsMuch(t *testing.T) {
 
 func TestAnOrderCountsWhenItIsCarriedOut(t *testing.T) {
 	const s = time.Second
-	at := func(d time.Duration) time.Time { return now.Add(d) }
+	at := now.Add
 	in := Inputs{Current: 2, Wanted: 20, Max: 100, Up: rule(3, 60, 0, 0, 0), Down: rule(3, 60, 0, 0, 0)}
 	look := func(state State, current int32, pending bool, after time.Duration) (int32, State) {
 		t.Helper()

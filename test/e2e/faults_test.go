@@ -226,8 +226,11 @@ func TestARunEndsAmongConflicts(t *testing.T) {
 	must(t, client.IgnoreNotFound(api.Delete(t.Context(), getIHPA(t, ns, "shop"))))
 	eventually(t, 20*time.Second, func() error {
 		for _, o := range []client.Object{&kapacity.IntelligentHorizontalPodAutoscaler{}, &kapacity.ReplicaProfile{}} {
-			if err := api.Get(t.Context(), client.ObjectKey{Namespace: ns, Name: "shop"}, o); !apierrors.IsNotFound(err) {
-				return fmt.Errorf("%T: %v, finalizers %v", o, err, o.GetFinalizers())
+			switch err := api.Get(t.Context(), client.ObjectKey{Namespace: ns, Name: "shop"}, o); {
+			case err == nil:
+				return fmt.Errorf("%T is there, with finalizers %v", o, o.GetFinalizers())
+			case !apierrors.IsNotFound(err):
+				return err
 			}
 		}
 		return nil
