@@ -118,9 +118,12 @@ func (c *controller) Reconcile(ctx context.Context, request reconcile.Request) (
 	return reconcile.Result{RequeueAfter: max(r.again.Sub(c.clock.Now()), time.Millisecond)}, nil
 }
 
-func (c *controller) manages(set *zalando.StackSet) bool {
+func (c *controller) manages(set *zalando.StackSet) bool { return Manages(c.options.ControllerID, set) }
+
+// Manages tells whether the StackSet is that controller's.
+func Manages(controllerID string, set *zalando.StackSet) bool {
 	id, found := set.Annotations[ControllerAnnotation]
-	return found == (c.options.ControllerID != "") && id == c.options.ControllerID
+	return found == (controllerID != "") && id == controllerID
 }
 
 // run reads, decides and writes. What is held for traffic to come is persisted before anything follows from it, so that it is not

@@ -1,6 +1,7 @@
 // Package admission answers the API server's reviews of IntelligentHorizontalPodAutoscalers, HorizontalPortraits and ReplicaProfiles with
-// what scaler/validation finds. It looks up the facts around an object, in caches, and writes nothing. What was stored before stays
-// editable: only mistakes that an update brings along are refused, and nothing is where the spec stays the same.
+// what scaler/validation finds, and those of workloads with what it is given for them. It looks up the facts around an object, in caches,
+// and writes nothing. What was stored before stays editable: only mistakes that an update brings along are refused, and nothing is where
+// the spec stays the same.
 package admission
 
 import (
@@ -49,6 +50,8 @@ type Options struct {
 	Queries func(o metav1.Object, target autoscalingv2.CrossVersionObjectReference, metrics []autoscalingv2.MetricSpec) []sample.Asked
 	// NoJobs says that there is no namespace for the jobs of external algorithms.
 	NoJobs bool
+	// Workloads are further kinds that are judged.
+	Workloads map[schema.GroupKind]Workload
 	// Clock is the real one if nil.
 	Clock clock.PassiveClock
 }
@@ -72,23 +75,20 @@ func (j *judge) Handle(ctx context.Context, request admission.Request) (response
 			response = admission.Allowed("").WithWarnings("Kubetide could not validate this object; its log says why")
 		}
 	}()
-	if request.SubResource != "" || request.Kind.Group != kapacity.SchemeGroupVersion.Group || request.Operation != admissionv1.Create && request.Operation != admissionv1.Update {
+	if request.SubResource != "" || request.Operation != admissionv1.Create && request.Operation != admissionv1.Update {
 		return admission.Allowed("")
 	}
-	k, ok := kinds[request.Kind.Kind]
-	if !ok {
+	of := schema.GroupKind{Group: request.Kind.Group, Kind: request.Kind.Kind}
+	if w, ok := j.Workloads[of]; ok {
+		return j.workload(ctx, request, w)
+	}
+	k, ok := kinds[of.Kind]
+	if !ok || of.Group != kapacity.SchemeGroupVersion.Group {
 		return admission.Allowed("")
 	}
-	object := k.empty()
-	if err := json.Unmarshal(request.Object.Raw, object); err != nil {
+	object, old, err := read(request, k.empty)
+	if err != nil {
 		return admission.Allowed("").WithWarnings("Kubetide cannot read this object: " + cut(err.Error()))
-	}
-	var old client.Object
-	if request.Operation == admissionv1.Update && len(request.OldObject.Raw) > 0 {
-		old = k.empty()
-		if json.Unmarshal(request.OldObject.Raw, old) != nil {
-			old = nil
-		}
 	}
 	if !object.GetDeletionTimestamp().IsZero() {
 		return admission.Allowed("")
@@ -114,13 +114,70 @@ func (j *judge) Handle(ctx context.Context, request admission.Request) (response
 		had, _ = k.validate(old, around)
 		errs, warnings = onlyNew(errs, had, warnings)
 	}
+	return j.answer(request, object, errs, warnings, respecified)
+}
+
+// read returns the object as it is to be, and as it was; nil if it is new, or cannot be read.
+func read(request admission.Request, empty func() client.Object) (object, old client.Object, err error) {
+	object = empty()
+	if err := json.Unmarshal(request.Object.Raw, object); err != nil {
+		return nil, nil, err
+	}
+	if request.Operation == admissionv1.Update && len(request.OldObject.Raw) > 0 {
+		old = empty()
+		if json.Unmarshal(request.OldObject.Raw, old) != nil {
+			old = nil
+		}
+	}
+	return object, old, nil
+}
+
+// answer refuses what may be refused, and warns of the rest.
+func (j *judge) answer(request admission.Request, object client.Object, errs field.ErrorList, warnings []string, may bool) admission.Response {
 	// What Kubetide itself makes of an IHPA was judged with that; refused here, nobody would learn why there is no portrait.
 	owned := metav1.GetControllerOfNoCopy(object) != nil
-	if len(errs) > 0 && j.Enforce && !owned && respecified {
+	if len(errs) > 0 && j.Enforce && !owned && may {
 		status := apierrors.NewInvalid(schema.GroupKind{Group: request.Kind.Group, Kind: request.Kind.Kind}, object.GetName(), errs).Status()
-		return admission.Response{AdmissionResponse: admissionv1.AdmissionResponse{Allowed: false, Result: &status, Warnings: warnings}}
+		return admission.Response{AdmissionResponse: admissionv1.AdmissionResponse{Allowed: false, Result: &status, Warnings: validation.Warnings(nil, warnings)}}
 	}
 	return admission.Allowed("").WithWarnings(validation.Warnings(errs, warnings)...)
+}
+
+// Workload is a kind of object that workloads are made of.
+type Workload struct {
+	Empty    func() client.Object
+	Validate func(ctx context.Context, o client.Object) (field.ErrorList, []string)
+}
+
+// workload judges the object by what people say in it: its spec, labels and annotations.
+func (j *judge) workload(ctx context.Context, request admission.Request, w Workload) admission.Response {
+	object, old, err := read(request, w.Empty)
+	if err != nil {
+		return admission.Allowed("").WithWarnings("Kubetide cannot read this object: " + cut(err.Error()))
+	}
+	if !object.GetDeletionTimestamp().IsZero() || old != nil && equality.Semantic.DeepEqual(said(request.OldObject.Raw), said(request.Object.Raw)) {
+		return admission.Allowed("")
+	}
+	ctx, cancel := context.WithTimeout(ctx, lookUp)
+	defer cancel()
+	errs, warnings := w.Validate(ctx, object)
+	if old != nil && len(errs) > 0 {
+		had, _ := w.Validate(ctx, old)
+		errs, warnings = onlyNew(errs, had, warnings)
+	}
+	return j.answer(request, object, errs, warnings, true)
+}
+
+// said is what people say in an object.
+func said(raw []byte) any {
+	var o struct {
+		Metadata struct {
+			Labels, Annotations map[string]string
+		}
+		Spec any
+	}
+	_ = json.Unmarshal(raw, &o) // it was read before
+	return o
 }
 
 // onlyNew makes warnings of the errors that the stored object has, too: who mends one field, or stops a workload in a hurry, must not

@@ -3,6 +3,7 @@ package admission
 import (
 	"context"
 	"encoding/json"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -11,10 +12,12 @@ import (
 
 	admissionv1 "k8s.io/api/admission/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	clocktesting "k8s.io/utils/clock/testing"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -61,15 +64,17 @@ func ask(t *testing.T, o Options, operation admissionv1.Operation, old, object c
 		}
 		return runtime.RawExtension{Raw: text}
 	}
-	name := kapacity.IHPAKind
+	group, name := kapacity.SchemeGroupVersion.Group, kapacity.IHPAKind
 	switch object.(type) {
+	case *corev1.ConfigMap:
+		group, name = fleet.Group, fleet.Kind
 	case *kapacity.HorizontalPortrait:
 		name = "HorizontalPortrait"
 	case *kapacity.ReplicaProfile:
 		name = "ReplicaProfile"
 	}
 	return (&judge{o}).Handle(t.Context(), admission.Request{AdmissionRequest: admissionv1.AdmissionRequest{Operation: operation,
-		Kind: metav1.GroupVersionKind{Group: kapacity.SchemeGroupVersion.Group, Version: "v1alpha1", Kind: name}, Object: raw(object), OldObject: raw(old)}})
+		Kind: metav1.GroupVersionKind{Group: group, Version: "v1alpha1", Kind: name}, Object: raw(object), OldObject: raw(old)}})
 }
 
 func TestMistakesAreRefusedOrWarnedOf(t *testing.T) {
@@ -245,5 +250,80 @@ func TestOurOwnMistakesRefuseNothing(t *testing.T) {
 		Operation: admissionv1.Create, Kind: metav1.GroupVersionKind{Group: kapacity.SchemeGroupVersion.Group, Kind: kapacity.IHPAKind}, Object: runtime.RawExtension{Raw: []byte(`{"spec":7}`)}}})
 	if !r.Allowed || len(r.Warnings) != 1 {
 		t.Errorf("an object of a later version: %+v", r.AdmissionResponse)
+	}
+}
+
+// fleet is a kind that is judged beside the engine's; a ConfigMap stands for it, whose labels are its mistakes and whose annotations are
+// doubtful.
+var fleet = schema.GroupKind{Group: "x.y", Kind: "Fleet"}
+
+func TestFurtherKindsAreJudged(t *testing.T) {
+	judged := 0
+	workloads := map[schema.GroupKind]Workload{fleet: {
+		Empty: func() client.Object { return &corev1.ConfigMap{} },
+		Validate: func(_ context.Context, o client.Object) (errs field.ErrorList, warnings []string) {
+			judged++
+			for _, key := range slices.Sorted(maps.Keys(o.GetLabels())) {
+				errs = append(errs, field.Forbidden(field.NewPath("metadata", "labels").Key(key), "take it away"))
+			}
+			for key := range o.GetAnnotations() {
+				warnings = append(warnings, "doubtful: "+key)
+			}
+			if o.GetName() == "boom" {
+				panic("boom")
+			}
+			return errs, warnings
+		},
+	}}
+	object := func(labels, annotations string) *corev1.ConfigMap {
+		o := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "a", Labels: map[string]string{}, Annotations: map[string]string{}}}
+		for _, key := range strings.Fields(labels) {
+			o.Labels[key] = ""
+		}
+		for _, key := range strings.Fields(annotations) {
+			o.Annotations[key] = ""
+		}
+		return o
+	}
+	leaving, made, breaks := object("bad", ""), object("bad", ""), object("", "")
+	leaving.DeletionTimestamp = &metav1.Time{Time: now}
+	made.OwnerReferences = []metav1.OwnerReference{{Kind: "Fleet", Name: "a", Controller: new(true)}}
+	breaks.Name = "boom"
+	for name, c := range map[string]struct {
+		old, object *corev1.ConfigMap
+		warn        bool
+		want        string
+		warnings    int
+		judged      int
+	}{
+		"nothing is wrong":           {object: object("", ""), judged: 1},
+		"a mistake":                  {object: object("bad", ""), want: "metadata.labels[bad]: Forbidden: take it away", judged: 1},
+		"a mistake is warned of":     {object: object("bad", ""), warn: true, warnings: 1, judged: 1},
+		"a doubt":                    {object: object("", "hm"), warnings: 1, judged: 1},
+		"the same as before":         {old: object("bad", "hm"), object: object("bad", "hm")},
+		"a mistake that was there":   {old: object("bad", ""), object: object("bad", "hm"), warnings: 2, judged: 2},
+		"a mistake more":             {old: object("bad", ""), object: object("bad worse", ""), want: "metadata.labels[worse]", warnings: 1, judged: 2},
+		"a mistake mended":           {old: object("bad", ""), object: object("", ""), judged: 1},
+		"on its way out":             {object: leaving},
+		"made by another controller": {object: made, warnings: 1, judged: 1},
+		"a panic":                    {object: breaks, warnings: 1, judged: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			judged = 0
+			operation, old := admissionv1.Create, client.Object(nil)
+			if c.old != nil {
+				operation, old = admissionv1.Update, c.old
+			}
+			r := ask(t, Options{Enforce: !c.warn, Workloads: workloads}, operation, old, c.object)
+			if r.Allowed != (c.want == "") || len(r.Warnings) != c.warnings || judged != c.judged {
+				t.Errorf("allowed %t, warnings %q, judged %d times", r.Allowed, r.Warnings, judged)
+			}
+			if !r.Allowed && (!strings.Contains(r.Result.Message, c.want) || len(r.Result.Details.Causes) != 1) {
+				t.Errorf("refused: %s", r.Result.Message)
+			}
+		})
+	}
+	if r := ask(t, Options{Enforce: true}, admissionv1.Create, nil, object("bad", "")); !r.Allowed || len(r.Warnings) > 0 {
+		t.Errorf("a kind of nobody: %+v", r.AdmissionResponse)
 	}
 }

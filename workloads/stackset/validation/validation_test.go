@@ -119,6 +119,8 @@ func TestMistakesAreNamedByTheirField(t *testing.T) {
 		"pods that end":                  {stack: "podTemplate: {spec: {restartPolicy: Never, containers: [{name: a}]}}", errs: []string{`spec.stackTemplate.spec.podTemplate.spec.restartPolicy: Invalid value: "Never": `}},
 		"a label that is the selector's": {stack: "podTemplate: {metadata: {labels: {stack-version: mine, stackset: cart}}, spec: {containers: [{name: a}]}}", errs: []string{`spec.stackTemplate.spec.podTemplate.metadata.labels[stack-version]: Invalid value: "mine": the Stack's pods are selected by stack-version=v2`}},
 		"replicas below 0":               {stack: "replicas: -1\nminReadySeconds: -1", errs: []string{"spec.stackTemplate.spec.replicas: ", "spec.stackTemplate.spec.minReadySeconds: "}},
+		"a RouteGroup's annotation":      {spec: "routegroup: {hosts: [a.org], backendPort: 8080, routes: [{}], metadata: {annotations: {'a b': c}}}", errs: []string{"spec.routegroup.metadata.annotations[a b]: "}},
+		"a pod's annotation":             {stack: "podTemplate: {metadata: {annotations: {'a b': c}}, spec: {containers: [{name: a}]}}", errs: []string{"spec.stackTemplate.spec.podTemplate.metadata.annotations[a b]: "}},
 		"a Stack's annotation":           {spec: "templateAnnotations: {'a b': c}", errs: []string{"spec.stackTemplate.metadata.annotations[a b]: "}},
 
 		"minReplicas above maxReplicas": {stack: "autoscaler: {minReplicas: 4, maxReplicas: 3, metrics: []}", errs: []string{"spec.stackTemplate.spec.autoscaler.maxReplicas: Invalid value: 3: must not be less than minReplicas, which is 4"}},
