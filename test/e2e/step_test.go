@@ -490,3 +490,62 @@ func TestAStepWithEachField(t *testing.T) {
 		t.Errorf("there is a Deployment without a ModelRuntime: %v", err)
 	}
 }
+
+// Kai made a Step's objects, and is gone: Kubetide takes them over without a pod of its own, follows changes, and lets them go.
+func TestStepsOfKaiAreAdopted(t *testing.T) {
+	ns := newNamespace(t)
+	endKubetide(t)
+	t.Cleanup(func() { // also after a failure: others need it
+		_, _ = cluster.Kubectl(context.Background(), "-n", system, "scale", "deployment/kubetide", "--replicas=1")
+	})
+	kubectl(t, ns, httpEcho, "apply", "-f", "-")
+	uid := string(kaiObject(t, ns, "Step", "http-echo").GetUID())
+	indented := func(spec string) string {
+		spec = strings.NewReplacer("d8f6ed0a-44dd-4353-8243-e5a199e190da", uid, `"namespace":"default"`, `"namespace":"`+ns+`"`).Replace(spec)
+		return strings.ReplaceAll(strings.TrimSpace(spec), "\n", "\n  ")
+	}
+	for kind, object := range map[string][2]string{
+		"apps/v1, kind: Deployment":                     {"http-echo-deployment", strings.Replace(documentedDeployment, "replicas: 1", "replicas: 3", 1)},
+		"autoscaling/v2, kind: HorizontalPodAutoscaler": {"http-echo-hpa", documentedHPA},
+		"v1, kind: Service":                             {"http-echo-service", "type: ClusterIP\nports: [{port: 9001, targetPort: 9001}]\nselector: {core.kai.io/stepUID: " + uid + "}"},
+	} {
+		version, kind, _ := strings.Cut(kind, ", ")
+		create(t, ns, `
+apiVersion: %s
+%s
+metadata:
+  name: %s
+  labels: {core.kai.io/step: http-echo, core.kai.io/stepUID: %[4]s}
+  ownerReferences: [{apiVersion: core.kai.io/v1alpha1, kind: Step, name: http-echo, uid: %[4]s, controller: true, blockOwnerDeletion: true}]
+spec:
+  %[5]s
+`, version, kind, object[0], uid, indented(object[1]))
+	}
+	kubectl(t, ns, "", "rollout", "status", "deployment/http-echo-deployment", "--timeout=60s")
+	pods, generation := podUIDs(t, ns), deployment(t, ns, "http-echo-deployment").Generation
+
+	beginKubetide(t)
+	stepReady(t, ns, "http-echo")
+	waitForKubetide(t)
+	same := func(when string) {
+		t.Helper()
+		if diff := cmp.Diff(pods, podUIDs(t, ns)); diff != "" || replicaSets(t, ns) != 1 {
+			t.Errorf("%s: %d ReplicaSets; pods (-before +now):\n%s", when, replicaSets(t, ns), diff)
+		}
+	}
+	same("adopted")
+	if now := deployment(t, ns, "http-echo-deployment").Generation; now != generation {
+		t.Errorf("the Deployment's spec was written: generation %d, was %d", now, generation)
+	}
+	kubectl(t, ns, httpEcho+"  maxReplicas: 10\n", "apply", "-f", "-")
+	eventually(t, 10*time.Second, func() error {
+		if got := getHPA(t, ns, "http-echo-hpa").Spec.MaxReplicas; got != 10 {
+			return fmt.Errorf("maxReplicas %d", got)
+		}
+		return nil
+	})
+	stepReady(t, ns, "http-echo")
+	same("with a new maximum")
+	kubectl(t, ns, "", "delete", "step", "http-echo")
+	eventually(t, 60*time.Second, gone(t, ns, "deployments", "services", "hpa", "pods"))
+}
