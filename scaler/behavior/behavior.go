@@ -208,13 +208,13 @@ func Counted(s State, in Inputs, now time.Time) State {
 	now = micro(now)
 	s = s.until(now)
 	longest := in.plan().longest()
-	s.Ups, s.Downs = recent(s.Ups, longest, now), recent(s.Downs, longest, now)
 	if longest == 0 {
-		s.Order = nil
+		s.Ups, s.Downs, s.Order = nil, nil, nil
 	}
 	if s.Order == nil {
 		return s
 	}
+	s.Ups, s.Downs = recent(s.Ups, longest, now), recent(s.Downs, longest, now)
 	change := Change{Time: now}
 	if s.Order.Since.Before(now) {
 		change.First = s.Order.Since
@@ -243,14 +243,16 @@ func (s State) Uncounted(before State) State {
 // count: what was written after it, and lost, would be one step too many.
 func Ordered(s State, in Inputs, to int32, now time.Time) State {
 	now = micro(now)
+	longest := in.plan().longest()
 	switch o := s.Order; {
-	case in.plan().longest() == 0:
+	case longest == 0:
 		s.Order = nil
-	case o != nil && o.From != in.Current: // the count as it is may be carried out any time, and may have been since then
+	case o != nil && (o.From != in.Current || o.From != to): // what was ordered may be carried out any time, and may have been since then
 		s.Order = &Order{From: o.From, To: to, Since: o.Since}
 	case to == in.Current:
 		s.Order = nil
-	case o == nil || o.To != to:
+	default:
+		s.Ups, s.Downs = recent(slices.Clone(s.Ups), longest, now), recent(slices.Clone(s.Downs), longest, now)
 		s.Order = &Order{From: in.Current, To: to, Since: now}
 	}
 	return s

@@ -503,6 +503,9 @@ func TestAnOrderCountsWhenItIsCarriedOut(t *testing.T) {
 	if _, state = look(State{Order: &Order{2, 5, at(0)}}, 4, false, 10*s); !state.Order.Since.Equal(at(0)) || state.Order.From != 4 || state.Ups[0].Replicas != 2 {
 		t.Errorf("half of the way: %+v", state)
 	}
+	if _, state = look(State{Order: &Order{2, 4, at(0)}}, 2, false, 50*s); !cmp.Equal(state.Order, &Order{2, 5, at(0)}) {
+		t.Errorf("another one, and the first may have been carried out since: %+v", state.Order)
+	}
 	in.Wanted = 5
 	if _, state = look(State{Order: &Order{5, 8, at(0)}}, 5, false, 10*s); state.Order != nil {
 		t.Errorf("taken back: %+v", state.Order)

@@ -235,7 +235,7 @@ func (r *Reconciler) decide(ctx context.Context, rd *round) (time.Time, error) {
 	}
 	r.setHealth(o, m)
 	steps := []decision.Step{m.Step}
-	w := r.want(rd, m, b, current, apart)
+	w := r.want(rd, m, b, current)
 	steps, ahead := append(steps, w.steps...), w.outlook
 	ahead.wake(m.Next, "a portrait changes with time")
 	ahead.wake(b.Next, "a window of scheduledBounds opens or closes")
@@ -246,6 +246,7 @@ func (r *Reconciler) decide(ctx context.Context, rd *round) (time.Time, error) {
 	r.setReplicas(rd, leaving, observed)
 
 	var profile *gray.Profile
+	var order *int32
 	if apart {
 		for _, kind := range []string{kapacity.ConditionGrayProgressing, kapacity.ConditionGrayStalled, kapacity.ConditionStable} {
 			meta.RemoveStatusCondition(&o.Status.Conditions, kind)
@@ -273,6 +274,12 @@ func (r *Reconciler) decide(ctx context.Context, rd *round) (time.Time, error) {
 		}
 		steps = append(steps, d.Step)
 		r.setGray(o, d)
+		if order = &current; profile != nil {
+			order = &profile.Online // a rollback counts as well
+		}
+	}
+	if err := r.order(ctx, rd, w, order); err != nil {
+		return time.Time{}, err
 	}
 
 	// ScalingActive waits for the write: were it set before, it would flap with each failed attempt. Where it is true already, that

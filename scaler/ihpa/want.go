@@ -1,10 +1,14 @@
 package ihpa
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	kapacity "github.com/kubetide/kubetide/api/kapacity/v1alpha1"
 	"github.com/kubetide/kubetide/internal/decision"
@@ -19,6 +23,9 @@ type wanted struct {
 	// replicas is nil where nobody wants anything: then they stay as they are.
 	replicas *int32
 	steps    []decision.Step
+	// limits is what the behavior's limits remember, and limited what they saw.
+	limits  behavior.State
+	limited behavior.Inputs
 	outlook
 }
 
@@ -39,8 +46,8 @@ func (l *outlook) wake(t time.Time, cause string) {
 func clockOf(t time.Time) string { return t.UTC().Format(time.TimeOnly) }
 
 // want takes what the portraits ask for through the behavior, the bounds and the hold, and notes it in status. online is the
-// count that is ordered now; apart says that nothing is carried out.
-func (r *Reconciler) want(rd *round, m merge.Outcome, b bounds.Decision, online int32, apart bool) wanted {
+// count that is ordered now.
+func (r *Reconciler) want(rd *round, m merge.Outcome, b bounds.Decision, online int32) wanted {
 	o, now := rd.o, rd.now
 	var out wanted
 	var target *int32
@@ -86,16 +93,29 @@ func (r *Reconciler) want(rd *round, m merge.Outcome, b bounds.Decision, online 
 	if rd.pending {
 		state = state.Uncounted(before)
 	}
-	order := online
-	if target != nil && !o.Spec.Paused {
-		order = *target
-	}
-	if state = behavior.Ordered(state, in, order, now); apart {
-		state.Order = nil
-	}
-	o.Status.Behavior = behaviorStatus(state)
-	out.replicas = target
+	out.replicas, out.limits, out.limited = target, state, in
 	return out
+}
+
+// order notes in status that the count goes to another one; nil is nowhere, and to leave it to others.
+func (r *Reconciler) order(ctx context.Context, rd *round, w wanted, to *int32) error {
+	state, current := w.limits, w.limited.Current
+	if to == nil {
+		state.Order = nil
+	} else {
+		if o := state.Order; o != nil && rd.rp != nil && r.Live != nil && o.From == current && *to == current {
+			// It is taken back. Where the answer to its write was lost it may yet be carried out, and would count for nothing then.
+			is := &kapacity.ReplicaProfile{}
+			if err := r.Live.Get(ctx, client.ObjectKeyFromObject(rd.rp), is); client.IgnoreNotFound(err) != nil {
+				return fmt.Errorf("get ReplicaProfile: %w", err)
+			} else if err == nil && is.Spec.OnlineReplicas != current {
+				return apierrors.NewConflict(kapacity.SchemeGroupVersion.WithResource("replicaprofiles").GroupResource(), is.Name, errors.New("seen as it was before"))
+			}
+		}
+		state = behavior.Ordered(state, w.limited, *to, rd.now)
+	}
+	rd.o.Status.Behavior = behaviorStatus(state)
+	return nil
 }
 
 // setHeld keeps the condition from those who never hold anything.

@@ -2,6 +2,7 @@ package ihpa
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -118,6 +119,90 @@ func TestTwoStepsOfAPolicyNeverLandTogether(t *testing.T) {
 				t.Errorf("got %s, want %s", got, want)
 			}
 		})
+	}
+}
+
+// What a stability checker brings back counts as well: it was there when the period began.
+func TestARollbackAddsNothingToWhatAPolicyAllows(t *testing.T) {
+	answers.say("errors", 0)
+	defer answers.silence()
+	o := checked(kapacity.RollbackAction, 0)
+	o.Spec.Behavior.ScaleDown = kapacity.ScalingBehavior{StabilizationWindowSeconds: ptr.To[int32](0), GrayStrategy: enginetest.Cutoff(100, 1, 60)}
+	o.Spec.Behavior.ScaleUp.Policies = []kapacity.ScalingPolicy{{Type: kapacity.PodsScalingPolicy, Value: 3, PeriodSeconds: 600}}
+	w := world(t, enginetest.Deployment(5), o)
+	w.Advance(0)
+	to(w, 2)
+	w.Advance(20 * time.Second)
+	if got := numbers(w); got != "2/3" {
+		t.Fatalf("cut: %s", got)
+	}
+	answers.say("errors", 9_000)
+	w.Advance(20 * time.Second)
+	if got := numbers(w); got != "5/0" {
+		t.Fatalf("rolled back: %s", got)
+	}
+	answers.say("errors", 0)
+	to(w, 20)
+	if got, want := timeline(w, 500), "0:8/0"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
+// The answer to an order is lost, and it is taken back before anybody has seen that it was carried out.
+func TestAnOrderThatIsTakenBackUnseenCounts(t *testing.T) {
+	policy := kapacity.ScalingBehavior{StabilizationWindowSeconds: ptr.To[int32](0), Policies: []kapacity.ScalingPolicy{{Type: kapacity.PodsScalingPolicy, Value: 3, PeriodSeconds: 60}}}
+	w := world(t, enginetest.Deployment(2), limited(2, policy, policy))
+	w.Advance(0)
+	s := &simulation{w: w, demand: &demand{}}
+	s.lead()
+	see := func(kinds ...string) {
+		for _, kind := range kinds {
+			for slices.Contains(s.cache.Behind(), kind) {
+				s.cache.See(kind)
+			}
+		}
+	}
+	look := func(actor int) error {
+		_, err := s.actors[actor].Reconcile(w.Context(), enginetest.Request)
+		return err
+	}
+	to(w, 20)
+	see(s.cache.Behind()...)
+	w.Lose = func(what string) error {
+		if what == "patch ReplicaProfile nginx" {
+			return someError["timeout"]()
+		}
+		return nil
+	}
+	if err := look(theIHPA); err == nil || w.Profile().Spec.OnlineReplicas != 5 {
+		t.Fatalf("%v, profile %+v", err, w.Profile().Spec)
+	}
+	w.Lose = nil
+	to(w, 2)
+	see("IntelligentHorizontalPodAutoscaler")
+	w.Must(look(theIHPA))
+	w.Must(look(theProfile))
+	w.Play()
+	to(w, 20)
+	for range 5 {
+		see(s.cache.Behind()...)
+		w.Must(look(theIHPA))
+		w.Must(look(theProfile))
+		w.Play()
+	}
+	if got := numbers(w); got != "5/0" {
+		t.Errorf("at once: %s, want 5/0", got)
+	}
+}
+
+func TestNothingIsWrittenWhenAChangeNoLongerCounts(t *testing.T) {
+	policy := kapacity.ScalingBehavior{Policies: []kapacity.ScalingPolicy{{Type: kapacity.PodsScalingPolicy, Value: 3, PeriodSeconds: 60}}}
+	w := world(t, enginetest.Deployment(2), limited(4, policy, policy))
+	w.Advance(10 * time.Second)
+	w.Writes = nil
+	w.Advance(10 * time.Minute)
+	if got := numbers(w); got != "4/0" || len(w.Writes) > 0 {
+		t.Errorf("%s, writes %v", got, w.Writes)
 	}
 }
 
