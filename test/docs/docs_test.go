@@ -30,6 +30,7 @@ import (
 	"github.com/kubetide/kubetide/internal/outbound"
 	_ "github.com/kubetide/kubetide/scaler/gate"
 	_ "github.com/kubetide/kubetide/scaler/ihpa"
+	_ "github.com/kubetide/kubetide/workloads/step"
 )
 
 const root = "../.."

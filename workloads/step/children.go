@@ -66,12 +66,13 @@ type children struct {
 func (c *children) ensure(ctx context.Context, owner, live, want client.Object) (client.Object, *failure) {
 	what := kindOf(want) + " " + want.GetName()
 	if isNil(live) {
-		created := want.DeepCopyObject().(client.Object)
-		err := c.client.Create(ctx, created, client.FieldOwner(target.FieldManager))
+		made := want.DeepCopyObject().(client.Object)
+		err := c.client.Create(ctx, made, client.FieldOwner(target.FieldManager))
 		if err == nil {
+			wrote(kindOf(want), created)
 			c.recorder.Eventf(owner, corev1.EventTypeNormal, "Created", "Created %s", what)
-			c.settle(created, want)
-			return created, nil
+			c.settle(made, want)
+			return made, nil
 		}
 		if !apierrors.IsAlreadyExists(err) {
 			return nil, refusal("create "+what, err)
@@ -98,6 +99,7 @@ func (c *children) ensure(ctx context.Context, owner, live, want client.Object) 
 	if err := c.client.Patch(ctx, next, client.MergeFromWithOptions(live, client.MergeFromWithOptimisticLock{}), client.FieldOwner(target.FieldManager)); err != nil {
 		return live, refusal("update "+what, err)
 	}
+	wrote(kindOf(want), patched)
 	if drifted {
 		c.settle(next, want)
 	}

@@ -4,13 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
@@ -29,6 +32,7 @@ type steps struct {
 func (r *steps) Reconcile(ctx context.Context, request reconcile.Request) (reconcile.Result, error) {
 	step := &kai.Step{}
 	if err := r.client.Get(ctx, request.NamespacedName, step); err != nil {
+		conditionsTold.forget(kai.StepKind, request.NamespacedName)
 		return reconcile.Result{}, client.IgnoreNotFound(err)
 	}
 	live, err := r.read(ctx, step)
@@ -64,7 +68,10 @@ func (r *steps) Reconcile(ctx context.Context, request reconcile.Request) (recon
 				s.live.Deployment = d
 			}
 			ensure(live.Service, want.Service)
-			if h, ok := ensure(live.HPA, want.HPA).(*autoscalingv2.HorizontalPodAutoscaler); ok {
+			// Before the HPA knows: whether it sleeps can only be told by the minimum that it has.
+			if f := r.wake(ctx, step, s.live.Deployment, live.HPA, *want.HPA.Spec.MinReplicas); f != nil {
+				s.failures, s.live.HPA = append(s.failures, f), live.HPA
+			} else if h, ok := ensure(live.HPA, want.HPA).(*autoscalingv2.HorizontalPodAutoscaler); ok {
 				s.live.HPA = h
 			}
 		}
@@ -73,6 +80,29 @@ func (r *steps) Reconcile(ctx context.Context, request reconcile.Request) (recon
 		return reconcile.Result{}, err
 	}
 	return after(s.failures), errors.Join(retry, retries(s.failures))
+}
+
+// wake brings a Deployment to the minimum that its HPA has scaled to zero and may not any more: HPAs take 0 replicas with a minimum above
+// for a person's word that nothing is to be scaled.
+func (r *steps) wake(ctx context.Context, step *kai.Step, d *appsv1.Deployment, hpa *autoscalingv2.HorizontalPodAutoscaler, least int32) *failure {
+	if d == nil || !asleep(d, hpa) || least == 0 || r.claim(step, hpa, "") != nil {
+		return nil
+	}
+	scale := &autoscalingv1.Scale{ObjectMeta: metav1.ObjectMeta{Name: d.Name, Namespace: d.Namespace, ResourceVersion: d.ResourceVersion}, Spec: autoscalingv1.ScaleSpec{Replicas: least}}
+	if err := r.client.SubResource("scale").Update(ctx, d.DeepCopy(), client.WithSubResourceBody(scale), client.FieldOwner(target.FieldManager)); err != nil {
+		return refusal("scale Deployment "+d.Name, err)
+	}
+	wrote(kindOf(d), scaled)
+	r.recorder.Eventf(step, corev1.EventTypeNormal, "Woken", "Scaled Deployment %s from 0 to %d: minReplicas does not allow 0 any more", d.Name, least)
+	return nil
+}
+
+// asleep tells that the HPA has scaled the Deployment to zero. Since Kubernetes 1.36 a condition says who has.
+func asleep(d *appsv1.Deployment, hpa *autoscalingv2.HorizontalPodAutoscaler) bool {
+	return ptr.Deref(d.Spec.Replicas, 1) == 0 && hpa != nil && ptr.Deref(hpa.Spec.MinReplicas, 1) == 0 &&
+		!slices.ContainsFunc(hpa.Status.Conditions, func(c autoscalingv2.HorizontalPodAutoscalerCondition) bool {
+			return c.Type == autoscalingv2.ScaledToZero && c.Status == corev1.ConditionFalse
+		})
 }
 
 // read gets what is there under the names of the Step's objects and has the label of a Step.
@@ -148,6 +178,7 @@ func (r *steps) secrets(ctx context.Context, namespace, account string) ([]corev
 
 // report writes the status if it differs, and says what is new.
 func (r *steps) report(ctx context.Context, step *kai.Step, now []metav1.Condition) error {
+	conditionsTold.set(kai.StepKind, client.ObjectKeyFromObject(step), now)
 	if equality.Semantic.DeepEqual(step.Status.Conditions, now) {
 		return nil
 	}
@@ -157,6 +188,7 @@ func (r *steps) report(ctx context.Context, step *kai.Step, now []metav1.Conditi
 	if err := r.client.Status().Patch(ctx, next, client.MergeFromWithOptions(step, client.MergeFromWithOptimisticLock{}), client.FieldOwner(target.FieldManager)); err != nil {
 		return client.IgnoreNotFound(fmt.Errorf("status of Step %s/%s: %w", step.Namespace, step.Name, err))
 	}
+	wrote(kai.StepKind, patchedStatus)
 	said(step.Status.Conditions, now, func(kind, reason, message string) { r.recorder.Event(step, kind, reason, message) })
 	return nil
 }

@@ -92,11 +92,15 @@ func (w *world) steps() *steps {
 	return &steps{children: children{client: w.cached(), direct: w, recorder: record.NewFakeRecorder(100), owners: stepOwners}}
 }
 
+func request(name string) reconcile.Request {
+	return reconcile.Request{NamespacedName: client.ObjectKey{Namespace: "default", Name: name}}
+}
+
 // reconcile returns what was written of the Step's objects.
 func (w *world) reconcile(t *testing.T, r reconcile.Reconciler, name string) []string {
 	t.Helper()
 	w.writes = nil
-	if _, err := r.Reconcile(t.Context(), reconcile.Request{NamespacedName: client.ObjectKey{Namespace: "default", Name: name}}); err != nil {
+	if _, err := r.Reconcile(t.Context(), request(name)); err != nil {
 		t.Fatal(err)
 	}
 	slices.Sort(w.writes)

@@ -25,6 +25,7 @@ type pipelines struct{ children }
 func (r *pipelines) Reconcile(ctx context.Context, request reconcile.Request) (reconcile.Result, error) {
 	pipeline := &kai.Pipeline{}
 	if err := r.client.Get(ctx, request.NamespacedName, pipeline); err != nil {
+		conditionsTold.forget(kai.PipelineKind, request.NamespacedName)
 		return reconcile.Result{}, client.IgnoreNotFound(err)
 	}
 	if pipeline.DeletionTimestamp != nil {
@@ -66,6 +67,7 @@ func (r *pipelines) Reconcile(ctx context.Context, request reconcile.Request) (r
 				failures = append(failures, refusal("delete Step "+s.Name, err))
 				continue
 			}
+			wrote(kai.StepKind, deleted)
 			r.recorder.Eventf(pipeline, corev1.EventTypeNormal, "Deleted", "Deleted Step %s: it has no template any more", s.Name)
 		}
 	}
@@ -105,6 +107,7 @@ func pipelineReady(problems []Problem, failures []*failure, now []*kai.Step) met
 }
 
 func (r *pipelines) report(ctx context.Context, pipeline *kai.Pipeline, now []metav1.Condition) error {
+	conditionsTold.set(kai.PipelineKind, client.ObjectKeyFromObject(pipeline), now)
 	if equality.Semantic.DeepEqual(pipeline.Status.Conditions, now) {
 		return nil
 	}
@@ -113,6 +116,7 @@ func (r *pipelines) report(ctx context.Context, pipeline *kai.Pipeline, now []me
 	if err := r.client.Status().Patch(ctx, next, client.MergeFromWithOptions(pipeline, client.MergeFromWithOptimisticLock{}), client.FieldOwner(target.FieldManager)); err != nil {
 		return client.IgnoreNotFound(fmt.Errorf("status of Pipeline %s/%s: %w", pipeline.Namespace, pipeline.Name, err))
 	}
+	wrote(kai.PipelineKind, patchedStatus)
 	said(pipeline.Status.Conditions, now, func(kind, reason, message string) { r.recorder.Event(pipeline, kind, reason, message) })
 	return nil
 }

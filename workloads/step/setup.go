@@ -83,6 +83,7 @@ func installed(mapper apimeta.RESTMapper) (bool, error) {
 // start adds the controllers. They have a cache of their own, which holds only objects that carry the label of a Step: the engine's
 // holds others, and of some of them less.
 func start(mgr ctrl.Manager, opts SetupOptions) error {
+	conditionsTold.reset()
 	own, err := newCluster(mgr)
 	if err != nil {
 		return fmt.Errorf("cache of Steps: %w", err)
