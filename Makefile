@@ -75,6 +75,12 @@ performance-engine: lab-build ## 5,000 IHPAs on the lab: changes, a common cron 
 	$(call compile,the load,-o $(BIN)/performance ./test/bench)
 	$(BIN)/performance -engine -changes 2 -write docs/performance.md
 
+STACKSETS ?= 1000
+.PHONY: performance-stacksets
+performance-stacksets: lab-build ## 1,000 StackSets with 5 Stacks each on the lab (STACKSETS=N): changes of traffic, new versions, rest; the figures go to docs/performance.md
+	$(call compile,the load,-o $(BIN)/performance ./test/bench)
+	$(BIN)/performance -stacksets $(STACKSETS) -changes 2 -write docs/performance.md
+
 FUZZTIME ?= 30s
 .PHONY: fuzz
 fuzz: ## Fuzz each parser of foreign input for FUZZTIME (30s)

@@ -228,7 +228,7 @@ func runEngine(ctx context.Context, o options, cluster *lab.Lab) (string, error)
 			}
 			figures = append(figures, row{"and from there until the last Event is written", "about " + took.Round(time.Second).String()})
 		}
-		use, err := e.begin(ctx, stage.name)
+		use, err := e.begin(ctx, "engine-"+stage.name)
 		if err != nil {
 			return "", err
 		}
@@ -291,32 +291,40 @@ func (e *engine) observe(ctx context.Context) error {
 			}
 		}},
 	} {
-		w, err := e.api.Watch(ctx, follow.list)
-		if err != nil {
+		if err := e.follow(ctx, follow.list, follow.see); err != nil {
 			return err
 		}
-		go func() {
-			for {
-				for event := range w.ResultChan() {
-					if event.Type == watch.Error {
-						say("the watch of %T ends: %v", follow.list, event.Object)
-					}
-					e.mu.Lock()
-					follow.see(event)
-					e.mu.Unlock()
+	}
+	return nil
+}
+
+// follow shows all that happens to the objects of a kind, with the lock held, until ctx ends.
+func (e *engine) follow(ctx context.Context, list client.ObjectList, see func(watch.Event)) error {
+	w, err := e.api.Watch(ctx, list)
+	if err != nil {
+		return err
+	}
+	go func() {
+		for {
+			for event := range w.ResultChan() {
+				if event.Type == watch.Error {
+					say("the watch of %T ends: %v", list, event.Object)
 				}
-				// The API server ends the watch of who is too slow. A new one begins with all that there is.
-				for {
-					if w, err = e.api.Watch(ctx, follow.list); err == nil {
-						break
-					}
-					if pause(ctx, 100*time.Millisecond) != nil {
-						return
-					}
+				e.mu.Lock()
+				see(event)
+				e.mu.Unlock()
+			}
+			// The API server ends the watch of who is too slow. A new one begins with all that there is.
+			for {
+				if w, err = e.api.Watch(ctx, list); err == nil {
+					break
+				}
+				if pause(ctx, 100*time.Millisecond) != nil {
+					return
 				}
 			}
-		}()
-	}
+		}
+	}()
 	return nil
 }
 
@@ -439,18 +447,24 @@ func (e *engine) settle(ctx context.Context) (time.Duration, error) {
 	}
 }
 
-// rest changes nothing, and counts what Kubetide writes all the same.
+// rest changes nothing, and counts what Kubetide writes and lists all the same.
 func (e *engine) rest(ctx context.Context) ([]row, error) {
 	began := time.Now()
 	if err := pause(ctx, e.options.rest); err != nil {
 		return nil, err
 	}
-	writes, exempt := map[string]int{}, 0
+	writes, exempt, lists := map[string]int{}, 0, 0
 	for request, err := range e.cluster.Audit(began) {
 		if err != nil {
 			return nil, err
 		}
-		if !strings.HasPrefix(request.User, "system:serviceaccount:kubetide-system:") || !request.Writes() {
+		if !strings.HasPrefix(request.User, "system:serviceaccount:kubetide-system:") {
+			continue
+		}
+		if request.Verb == "list" {
+			lists++
+		}
+		if !request.Writes() {
 			continue
 		}
 		switch request.Resource {
@@ -467,6 +481,7 @@ func (e *engine) rest(ctx context.Context) ([]row, error) {
 	}
 	return []row{
 		{fmt.Sprintf("writes at rest, in %s", e.options.rest), fmt.Sprint(n), "0"},
+		{"lists at rest", fmt.Sprint(lists), "0"},
 		{"besides: renewals of Leases, questions about callers", fmt.Sprint(exempt)},
 	}, nil
 }
@@ -734,9 +749,10 @@ func (t *costTable) lines() (out [][]string) {
 	return out
 }
 
+// begin counts what a stage takes; its profiles are named after it.
 func (e *engine) begin(ctx context.Context, stage string) (*cost, error) {
 	w := &workload{options: e.options, cluster: e.cluster}
-	use, err := w.measure(ctx, "engine-"+strings.ReplaceAll(stage, " ", "-"))
+	use, err := w.measure(ctx, strings.ReplaceAll(stage, " ", "-"))
 	if err != nil {
 		return nil, err
 	}

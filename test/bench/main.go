@@ -1,7 +1,7 @@
 // Command bench is `make performance`: it runs Kubetide as a pod of the lab, from the manifests that it ships with and built as
 // users get it, puts the load of a large cluster on it, and prints what it took. The HPA controller is switched off; it would
-// only be load. With -engine it is `make performance-engine`: thousands of IHPAs instead of HPAs. With -write the figures go into
-// docs/performance.md.
+// only be load. With -engine it is `make performance-engine`: thousands of IHPAs instead of HPAs, and with -stacksets
+// `make performance-stacksets`. With -write the figures go into docs/performance.md.
 package main
 
 import (
@@ -41,6 +41,7 @@ type options struct {
 	ihpas      int
 	running    int
 	rest       time.Duration
+	stackSets  int
 }
 
 func main() {
@@ -50,7 +51,7 @@ func main() {
 	flag.DurationVar(&o.interval, "interval", 15*time.Second, "their interval")
 	flag.DurationVar(&o.latency, "latency", 5*time.Millisecond, "how long the source takes for each answer")
 	flag.DurationVar(&o.duration, "duration", 45*time.Second, "how long each load lasts")
-	flag.IntVar(&o.changes, "changes", 10, "objects changed each second: HPAs in the second load, IHPAs with -engine")
+	flag.IntVar(&o.changes, "changes", 10, "objects changed each second: HPAs in the second load, IHPAs with -engine, StackSets with -stacksets")
 	flag.IntVar(&o.direct, "direct", 1000, "reads a second, at Kubetide's own port")
 	flag.IntVar(&o.aggregated, "aggregated", 300, "reads a second, through the API server")
 	flag.StringVar(&o.write, "write", "", "the `file` that takes the figures, between its two markers")
@@ -59,7 +60,8 @@ func main() {
 	flag.BoolVar(&o.engine, "engine", false, "measure the engine with IHPAs instead of the adapter with HPAs")
 	flag.IntVar(&o.ihpas, "ihpas", 5000, "with -engine: IHPAs, each with a Deployment")
 	flag.IntVar(&o.running, "running", 5000, "with -engine: Deployments that have a pod to begin with; those that follow metrics always have")
-	flag.DurationVar(&o.rest, "rest", time.Minute, "with -engine: how long nothing changes while writes are counted")
+	flag.IntVar(&o.stackSets, "stacksets", 0, fmt.Sprintf("measure so many StackSets, with %d Stacks each, instead", stacksEach))
+	flag.DurationVar(&o.rest, "rest", time.Minute, "with -engine or -stacksets: how long nothing changes while writes are counted")
 	flag.Parse()
 	if o.ihpas < 20 {
 		fmt.Fprintln(os.Stderr, "bench: -ihpas: must be at least 20, to have some of each kind")
@@ -97,6 +99,13 @@ func run(ctx context.Context, o options) error {
 	}
 	if err := e2e.Install(ctx, cluster, install); err != nil {
 		return err
+	}
+	if o.stackSets > 0 {
+		text, err := runStackSets(ctx, o, cluster)
+		if err != nil {
+			return withState(ctx, cluster, err)
+		}
+		return o.print("performance-stacksets", text)
 	}
 	if o.engine {
 		text, err := runEngine(ctx, o, cluster)
