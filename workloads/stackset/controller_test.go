@@ -533,7 +533,6 @@ func TestNoRequestFindsNobody(t *testing.T) {
 			complete, before = segment.Complete(now), now
 		}
 		names := []string{"shop-v1"}
-		asked := map[string]float64{"shop-v1": 100}
 		for step := range rapid.IntRange(3, 12).Draw(t, "steps") {
 			switch what := rapid.IntRange(0, 5).Draw(t, "what"); {
 			case what == 0 && len(names) < 5:
@@ -541,7 +540,7 @@ func TestNoRequestFindsNobody(t *testing.T) {
 				w.version(v, nil)
 				names = append(names, "shop-"+v)
 			case what <= 3:
-				asked = map[string]float64{}
+				asked := map[string]float64{}
 				for _, name := range names {
 					asked[name] = float64(rapid.IntRange(0, 5).Draw(t, name)) * 20
 				}

@@ -172,7 +172,7 @@ func (r *round) references(ctx context.Context, v *version) (missing []failure, 
 	}
 	configMaps, secrets, err := v.References()
 	if err != nil {
-		return []failure{{reason: "FailedManageConfigMapRefs", message: err.Error()}}, nil
+		return []failure{{reason: "FailedManageConfigMapRefs", message: err.Error()}}, nil //nolint:nilerr // it is the Stack's mistake, and told as such
 	}
 	look := func(enabled bool, kind string, names []string, object func() client.Object) error {
 		for _, name := range names {

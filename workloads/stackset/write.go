@@ -193,7 +193,11 @@ func (r *round) ensure(ctx context.Context, v *version, live, want client.Object
 	what := kindOf(want) + " " + want.GetName()
 	if isNil(live) {
 		created := want.DeepCopyObject().(client.Object)
-		err := r.client.Create(ctx, created, client.FieldOwner(target.FieldManager))
+		options := []client.CreateOption{client.FieldOwner(target.FieldManager)}
+		if !cached(want) {
+			options = append(options, client.DisableReadYourWritesConsistency)
+		}
+		err := r.client.Create(ctx, created, options...)
 		if err == nil {
 			r.settle(created, want)
 			r.recorder.Eventf(v.Stack, corev1.EventTypeNormal, "Created"+eventKind(want), "Created %s %s", eventKind(want), want.GetName())
@@ -379,6 +383,15 @@ func (r *round) patch(ctx context.Context, before, next client.Object) error {
 			return equality.Semantic.DeepEqual(content(before), content(is)) && equality.Semantic.DeepEqual(before.GetOwnerReferences(), is.GetOwnerReferences()) &&
 				before.GetAnnotations()[generate.PredicateAnnotation] == is.GetAnnotations()[generate.PredicateAnnotation]
 		})
+}
+
+// cached tells whether the cache holds objects of the kind: it must not begin to because one was written.
+func cached(o client.Object) bool {
+	switch o.(type) {
+	case *corev1.ConfigMap, *corev1.Secret, *zalando.PlatformCredentialsSet:
+		return false
+	}
+	return true
 }
 
 // remove deletes the object, and nothing else of its name.
