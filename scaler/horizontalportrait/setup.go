@@ -7,6 +7,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/record"
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
@@ -48,6 +49,14 @@ type Options struct {
 	Watch func(*builder.Builder)
 }
 
+// New returns the Reconciler that Setup adds. Its client should be one of target.NewClient.
+func New(c client.Client, recorder record.EventRecorder, opts Options) *Reconciler {
+	if opts.Clock == nil {
+		opts.Clock = clock.RealClock{}
+	}
+	return &Reconciler{Client: c, Recorder: recorder, Clock: opts.Clock, Metrics: wants.New[memory](opts.Demand, opts.Clock), Details: opts.Details, Jobs: opts.Jobs}
+}
+
 // Setup adds the controller to the manager, to run on the leader; metrics are collected while it leads. It needs
 // replicaprofile.Setup in the same manager, whose field indexes it shares.
 func Setup(mgr ctrl.Manager, opts Options) error {
@@ -62,21 +71,17 @@ func Setup(mgr ctrl.Manager, opts Options) error {
 	if err != nil {
 		return err
 	}
-	if opts.Clock == nil {
-		opts.Clock = clock.RealClock{}
-	}
-	metrics := wants.New[memory](opts.Demand, opts.Clock)
-	if err := metrics.Run(mgr); err != nil {
+	r := New(c, recorder, opts)
+	if err := r.Metrics.Run(mgr); err != nil {
 		return fmt.Errorf("end of the HorizontalPortrait controller: %w", err)
 	}
-	r := &Reconciler{Client: c, Recorder: recorder, Clock: opts.Clock, Metrics: metrics, Details: opts.Details, Jobs: opts.Jobs}
 	respecified := builder.WithPredicates(predicate.Funcs{UpdateFunc: predicate.GenerationChangedPredicate{}.Update, DeleteFunc: func(event.DeleteEvent) bool { return false }})
 	b := ctrl.NewControllerManagedBy(mgr).Named("horizontalportrait").
 		For(&kapacity.HorizontalPortrait{}, builder.WithPredicates(predicate.Funcs{UpdateFunc: changed})).
 		Watches(&appsv1.Deployment{}, handler.EnqueueRequestsFromMapFunc(r.portraitsOf), respecified).
 		Watches(&appsv1.StatefulSet{}, handler.EnqueueRequestsFromMapFunc(r.portraitsOf), respecified).
 		Watches(&appsv1.ReplicaSet{}, handler.EnqueueRequestsFromMapFunc(r.portraitsOf), respecified).
-		WatchesRawSource(metrics.Source()).
+		WatchesRawSource(r.Metrics.Source()).
 		WithOptions(target.ControllerOptions(opts.Concurrency))
 	if opts.Watch != nil {
 		opts.Watch(b)

@@ -92,7 +92,7 @@ func (s *simulation) step() {
 			s.notice(s.cache.See(s.pick(kinds...)))
 		}
 	case p < 0.80:
-		if actor := s.rng.IntN(2); s.due(actor) {
+		if actor := s.rng.IntN(len(s.actors)); s.due(actor) {
 			s.run(actor)
 		}
 	default:
@@ -110,9 +110,14 @@ func (s *simulation) pass(d time.Duration) {
 func (s *simulation) heal() {
 	s.say("all faults end")
 	s.refused, s.lost, s.away, s.stalled, s.cache.Stalled, s.writesLeft = 0, 0, false, false, false, -1
-	s.w.Full, s.w.Pending, s.missing, s.breach, s.healed = false, false, false, false, true
-	s.demand.say("errors", 0)
-	s.wake(theIHPA, s.now())
+	s.w.Full, s.w.Pending, s.breach, s.healed = false, false, false, true
+	if !s.missing || s.expiry == 0 { // else the generator has gone for good
+		s.missing, s.expiry = false, 0
+	}
+	s.sources.say("errors", 0)
+	for _, metric := range measures {
+		s.sources.does(metric, "answers")
+	}
 	if s.w.Client.Get(s.w.Context(), enginetest.Request.NamespacedName, s.target()) != nil {
 		s.recreate()
 	}
@@ -188,6 +193,11 @@ func (s *simulation) rest() {
 		s.must(s.rested(wanted), "leaves %d: %s", wanted, s.w.States())
 		s.must(len(s.w.Writes) == writes, "written at rest: %v", s.w.Writes[writes:])
 	}
+	if s.reactive && s.broken == "" { // at once, and not when somebody looks anyway
+		s.demand()
+		s.settle()
+		s.must(s.portrayed(), "the portrait does not follow the metrics to %d", s.data)
+	}
 }
 
 // next moves on to when somebody looks, at most by d.
@@ -204,6 +214,9 @@ func (s *simulation) next(d time.Duration) {
 // rested tells whether all is as it is wanted. The profile has to say so as well: what others did may look the same by chance.
 func (s *simulation) rested(wanted int32) bool {
 	o := s.target()
+	if s.reactive && !s.portrayed() {
+		return false
+	}
 	if s.stored != nil && s.stored.Spec.OnlineReplicas != wanted {
 		return false
 	}

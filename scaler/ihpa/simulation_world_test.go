@@ -16,6 +16,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -32,6 +33,7 @@ import (
 	"github.com/kubetide/kubetide/internal/decision"
 	"github.com/kubetide/kubetide/internal/window"
 	"github.com/kubetide/kubetide/scaler/enginetest"
+	"github.com/kubetide/kubetide/scaler/horizontalportrait"
 	"github.com/kubetide/kubetide/scaler/replicaprofile"
 	"github.com/kubetide/kubetide/scaler/wants"
 )
@@ -47,18 +49,20 @@ type simulation struct {
 	// What a leader has in memory: a cache that may be behind, and for each controller when it looks again and how often it has failed.
 	cache    *enginetest.Cache
 	leaders  int
-	at       [2]time.Time
-	failures [2]int
-	actors   [2]reconcile.Reconciler
-	demand   *demand
+	at       [3]time.Time
+	failures [3]int
+	actors   [3]reconcile.Reconciler
+	sources  *sources
 
 	// What goes wrong now.
 	refused, lost    float64 // of the writes
 	away, stalled    bool
 	writesLeft       int // until the leader is killed; negative for never
 	dead, healed     bool
-	data             int32 // what the generator says
-	missing          bool  // it says nothing
+	data             int32         // what the generator says
+	missing          bool          // it says nothing
+	expiry           time.Duration // of what it says; 0 for none
+	reactive         bool          // the portrait is made by the engine, from metrics
 	breach           bool
 	cutting, foreign bool // pods go by gray steps only; somebody else has changed what pods there are since the last rest
 	rollingOut       bool
@@ -69,6 +73,7 @@ type simulation struct {
 	failing  bool
 	pods     map[string]*corev1.Pod   // as they are stored
 	current  bool                     // the cache was not behind
+	serving  int32                    // the replicas that are not held
 	stored   *kapacity.ReplicaProfile // nil if there is none
 	scale    *int32                   // of the workload, nil if there is none
 	counts   []counted                // what was carried out, oldest first
@@ -88,14 +93,23 @@ type counted struct {
 }
 
 const (
-	theIHPA    = 0
-	theProfile = 1
+	theIHPA     = 0
+	theProfile  = 1
+	thePortrait = 2
 )
+
+// asked are the requests of the actors.
+func (s *simulation) asked(actor int) reconcile.Request {
+	if actor == thePortrait {
+		return reconcile.Request{NamespacedName: types.NamespacedName{Namespace: enginetest.Namespace, Name: "nginx-reactive"}}
+	}
+	return enginetest.Request
+}
 
 func simulate(t testing.TB, seed uint64) *simulation {
 	crlog.SetLogger(logr.Discard())
 	h := fnv.New64a()
-	s := &simulation{pods: map[string]*corev1.Pod{}, t: t, seed: seed, rng: rand.New(rand.NewPCG(seed, 1)), demand: &demand{}, writesLeft: -1, digest: h,
+	s := &simulation{pods: map[string]*corev1.Pod{}, t: t, seed: seed, rng: rand.New(rand.NewPCG(seed, 1)), sources: &sources{}, writesLeft: -1, digest: h,
 		digests: func(line string) { _, _ = h.Write([]byte(line)) }}
 	kinds := []string{"a parallel StatefulSet", "an ordered StatefulSet", "a Deployment", "a ReplicaSet"}
 	workload := workloads(s.n(0, 8))[kinds[s.rng.IntN(len(kinds))]]
@@ -106,7 +120,7 @@ func simulate(t testing.TB, seed uint64) *simulation {
 	s.say("%s with %d to %d replicas, %s", kindOf(workload), o.Spec.MinReplicas, o.Spec.MaxReplicas, brief(o))
 	s.w.Watch(s.saw)
 	s.w.Fail, s.w.Lose, s.w.FailRead = s.fail, s.lose, s.failRead
-	s.demand.say("errors", 0)
+	s.sources.say("errors", 0)
 	s.lead()
 	return s
 }
@@ -167,11 +181,18 @@ func (s *simulation) ihpa(kind string) *kapacity.IntelligentHorizontalPodAutosca
 	if s.chance(0.5) {
 		o.Spec.PortraitProviders = append(o.Spec.PortraitProviders, s.cron(2))
 	}
-	if s.chance(0.7) {
+	switch p := s.rng.Float64(); {
+	case p < 0.4:
+		s.reactive = true
+		o.Spec.PortraitProviders = append(o.Spec.PortraitProviders, s.measured())
+	case p < 0.8:
 		o.Spec.PortraitProviders = append(o.Spec.PortraitProviders, kapacity.HorizontalPortraitProvider{Type: kapacity.DynamicProvider, Priority: s.n(0, 3),
 			Dynamic: &kapacity.DynamicHorizontalPortraitProvider{PortraitSpec: kapacity.PortraitSpec{PortraitType: kapacity.PredictivePortrait, ExternalGeneratorName: "simulation",
 				Algorithm: kapacity.PortraitAlgorithm{Type: "simulation"}}}})
 		s.data = s.n(0, 9)
+		if s.chance(0.4) {
+			s.expiry = time.Duration(s.n(30, 600)) * time.Second
+		}
 	}
 	if s.cutting = s.chance(0.6); s.cutting {
 		o.Spec.Behavior.ScaleDown.GrayStrategy = enginetest.Cutoff(s.n(20, 100), s.n(1, 20), s.n(0, 30))
@@ -236,16 +257,26 @@ func (s *simulation) limit(b *kapacity.ScalingBehavior) {
 // lead begins with a new leader: nothing but what is stored is known.
 func (s *simulation) lead() {
 	s.leaders++
+	s.sources.forget()
 	s.cache = s.w.Cache()
 	c := s.w.Cached(s.cache, s.notice)
 	s.dead, s.writesLeft = false, -1
-	s.actors = [2]reconcile.Reconciler{
+	seen := collected{s.sources, s.w.Clock}
+	checks := wants.New[struct{}](seen, s.w.Clock)
+	portraits := horizontalportrait.New(c, s.w.Events.Recorder(kapacity.HorizontalPortraitEventComponent), horizontalportrait.Options{Demand: seen, Clock: s.w.Clock})
+	s.w.Must(checks.Source().Start(s.w.Context(), wakes{add: func(reconcile.Request) { s.wake(theIHPA, s.now()) }}))
+	s.w.Must(portraits.Metrics.Source().Start(s.w.Context(), wakes{add: func(reconcile.Request) { s.wake(thePortrait, s.now()) }}))
+	s.actors = [3]reconcile.Reconciler{
+		thePortrait: portraits,
 		theIHPA: &Reconciler{Client: c, Live: s.w.Live(), Clock: s.w.Clock, Recorder: s.w.Events.Recorder(kapacity.IHPAEventComponent), Decisions: decision.NewLog(0, 0),
-			Metrics: wants.New[struct{}](s.demand, s.w.Clock), Schedules: window.Defaults{Window: 10 * time.Minute, Steps: 10, Zone: time.UTC}},
+			Metrics: checks, Schedules: window.Defaults{Window: 10 * time.Minute, Steps: 10, Zone: time.UTC}},
 		theProfile: &replicaprofile.Reconciler{Client: c, Clock: s.w.Clock, Recorder: s.w.Events.Recorder(kapacity.ReplicaProfileEventComponent), Live: s.w.Live(), Parallel: 1},
 	}
-	s.failures = [2]int{}
-	s.at = [2]time.Time{s.now(), s.now()}
+	s.failures = [3]int{}
+	s.at = [3]time.Time{s.now(), s.now()}
+	if s.reactive {
+		s.at[thePortrait] = s.now()
+	}
 }
 
 // wake has a controller look at t, if it does not before.
@@ -280,9 +311,15 @@ func (s *simulation) notice(before, after client.Object) {
 		if !both || portraitChanged(e) {
 			s.wake(theIHPA, s.now())
 		}
+		if s.reactive && respecified {
+			s.wake(thePortrait, s.now())
+		}
 	case *appsv1.Deployment, *appsv1.StatefulSet, *appsv1.ReplicaSet:
 		if !both {
 			s.wake(theIHPA, s.now())
+		}
+		if s.reactive && o.GetName() == enginetest.Name && after != nil && respecified {
+			s.wake(thePortrait, s.now())
 		}
 		s.wake(theProfile, s.now())
 	case *corev1.Pod:
@@ -348,8 +385,8 @@ func (s *simulation) run(actor int) {
 		}
 	}
 	s.remember()
-	s.say("%s looks", []string{"IHPA", "ReplicaProfile"}[actor])
-	result, err := s.actors[actor].Reconcile(context.Background(), enginetest.Request)
+	s.say("%s looks", []string{"IHPA", "ReplicaProfile", "HorizontalPortrait"}[actor])
+	result, err := s.actors[actor].Reconcile(context.Background(), s.asked(actor))
 	s.deciding, s.profile = nil, nil
 	switch {
 	case s.dead:
@@ -380,7 +417,26 @@ func (s *simulation) remember() {
 		s.profile = nil
 	}
 	hp := &kapacity.HorizontalPortrait{}
-	s.failing = c.Get(context.Background(), types.NamespacedName{Namespace: enginetest.Namespace, Name: "nginx-predictive"}, hp) == nil && generated(hp) != nil
+	s.failing = c.Get(context.Background(), s.portrait(), hp) == nil && generated(hp) != nil
+	s.serving = 0
+	all := &corev1.PodList{}
+	if o := s.target(); s.reactive && c.Get(context.Background(), enginetest.Request.NamespacedName, o) == nil && c.List(context.Background(), all) == nil {
+		s.serving = *replicasOf(o)
+		for _, p := range all.Items {
+			if p.Labels[kapacity.PodStateLabel] != "" {
+				s.serving--
+			}
+		}
+	}
+}
+
+// portrait names the portrait that there is, if any.
+func (s *simulation) portrait() types.NamespacedName {
+	name := "nginx-predictive"
+	if s.reactive {
+		name = s.asked(thePortrait).Name
+	}
+	return types.NamespacedName{Namespace: enginetest.Namespace, Name: name}
 }
 
 // must fails the run, once.
@@ -440,10 +496,11 @@ func (s *simulation) collect() {
 	})
 }
 
-// generate is the generator of the portrait at work.
+// generate is the generator of the portrait at work, or those who collect metrics.
 func (s *simulation) generate() {
+	s.sources.collect(s.now())
 	hp := &kapacity.HorizontalPortrait{}
-	if s.w.Client.Get(s.w.Context(), types.NamespacedName{Namespace: enginetest.Namespace, Name: "nginx-predictive"}, hp) != nil {
+	if s.reactive || s.w.Client.Get(s.w.Context(), s.portrait(), hp) != nil || s.missing && s.expiry > 0 {
 		return
 	}
 	before := hp.DeepCopy()
@@ -454,12 +511,17 @@ func (s *simulation) generate() {
 		meta.SetStatusCondition(&hp.Status.Conditions, metav1.Condition{Type: kapacity.ConditionPortraitGenerated, Status: metav1.ConditionTrue,
 			Reason: kapacity.ReasonSucceededGeneratePortrait, Message: kapacity.MessageSucceededGeneratePortrait})
 		hp.Status.PortraitData = &kapacity.PortraitData{Type: kapacity.StaticPortraitData, Static: &kapacity.StaticPortrait{Replicas: s.data}}
+		if s.expiry > 0 {
+			until := metav1.NewTime(s.now().Add(s.expiry).Truncate(time.Second))
+			if d := before.Status.PortraitData; d != nil && d.ExpireTime != nil && d.ExpireTime.Sub(s.now()) > s.expiry/2 && !d.ExpireTime.After(until.Time) {
+				until = *d.ExpireTime
+			}
+			hp.Status.PortraitData.ExpireTime = &until
+		}
 	}
-	if fmt.Sprint(before.Status.PortraitData, generated(before)) == fmt.Sprint(hp.Status.PortraitData, generated(hp)) && before.Status.PortraitData != nil &&
-		hp.Status.PortraitData.Static.Replicas == before.Status.PortraitData.Static.Replicas {
-		return
+	if !equality.Semantic.DeepEqual(before.Status, hp.Status) {
+		s.w.Simulate(func() { s.w.Must(s.w.Client.Status().Update(s.w.Context(), hp)) })
 	}
-	s.w.Simulate(func() { s.w.Must(s.w.Client.Status().Update(s.w.Context(), hp)) })
 }
 
 // act does one thing that users, the cluster or bad luck do.
@@ -473,10 +535,14 @@ func (s *simulation) act() {
 		n := s.n(0, 12)
 		edit(fmt.Sprint("static ", n), func(o *kapacity.IntelligentHorizontalPodAutoscaler) { o.Spec.PortraitProviders[0].Static.Replicas = n })
 	case 2, 3, 4:
-		s.data = s.n(0, 12)
-		s.say("demand for %d", s.data)
+		s.demand()
 		s.generate()
 	case 5:
+		if s.reactive {
+			metric, how := s.pick(measures...), s.pick("answers", "is away", "has no value")
+			s.say("%s %s", metric, how)
+			s.sources.does(metric, how)
+		}
 		s.missing = !s.missing
 		s.say("data missing: %v", s.missing)
 		s.generate()
@@ -517,8 +583,8 @@ func (s *simulation) act() {
 	case 10:
 		s.breach = !s.breach
 		s.say("errors: %v", s.breach)
-		s.demand.say("errors", map[bool]int64{true: 9_000}[s.breach])
-		s.wake(theIHPA, s.now())
+		s.sources.say("errors", map[bool]int64{true: 9_000}[s.breach])
+		s.generate()
 	case 11:
 		s.refused, s.lost = []float64{0, 0.1, 0.5}[s.rng.IntN(3)], []float64{0, 0.1, 0.3}[s.rng.IntN(3)]
 		s.say("of the writes %v are refused, of the answers %v lost", s.refused, s.lost)
@@ -637,6 +703,10 @@ func (s *simulation) saw(ours bool, before, after client.Object) {
 	case nil:
 		if rp, ok := after.(*kapacity.ReplicaProfile); ok && ours {
 			s.ordersOnline(nil, rp)
+		}
+	case *kapacity.HorizontalPortrait:
+		if hp, ok := after.(*kapacity.HorizontalPortrait); ok && ours {
+			s.portrays(b.Status.PortraitData, hp.Status.PortraitData)
 		}
 	case *kapacity.ReplicaProfile:
 		if rp, ok := after.(*kapacity.ReplicaProfile); ok && ours && b.Generation != rp.Generation && rp.DeletionTimestamp == nil {
@@ -844,7 +914,9 @@ func (s *simulation) wanted() int32 {
 				offer(p.Priority, c.Replicas)
 			}
 		default:
-			offer(p.Priority, s.data)
+			if n, counts := s.said(); counts {
+				offer(p.Priority, n)
+			}
 		}
 	}
 	low, high := boundsAt(o, now)

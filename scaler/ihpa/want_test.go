@@ -153,7 +153,7 @@ func TestAnOrderThatIsTakenBackUnseenCounts(t *testing.T) {
 	policy := kapacity.ScalingBehavior{StabilizationWindowSeconds: ptr.To[int32](0), Policies: []kapacity.ScalingPolicy{{Type: kapacity.PodsScalingPolicy, Value: 3, PeriodSeconds: 60}}}
 	w := world(t, enginetest.Deployment(2), limited(2, policy, policy))
 	w.Advance(0)
-	s := &simulation{w: w, demand: &demand{}}
+	s := &simulation{w: w, sources: &sources{}}
 	s.lead()
 	see := func(kinds ...string) {
 		for _, kind := range kinds {
