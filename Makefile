@@ -39,6 +39,11 @@ test-unit: ## Unit, property and fuzz-seed tests, with the race detector
 test-e2e: lab-build ## Tests on the lab, with the race detector
 	go test -race -count=1 -p 1 -parallel 12 -timeout 40m ./test/lab/... ./test/e2e/...
 
+SWITCHES ?= 200
+.PHONY: traffic
+traffic: lab-build ## Switch traffic SWITCHES times (200) at random under load, with Kubetide killed in between: no request may be lost
+	KUBETIDE_TRAFFIC_SWITCHES=$(SWITCHES) go test -race -count=1 -timeout 60m -v -run '^TestTrafficIsNeverLost$$' ./test/e2e
+
 .PHONY: build
 build: ## Build kubetide and the plugin kubectl-tide into bin/
 	CGO_ENABLED=0 go build -o $(BIN)/ ./cmd/...

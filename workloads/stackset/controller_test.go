@@ -160,6 +160,31 @@ func TestPodsThatAreNeverReadyHaveADeadline(t *testing.T) {
 	}
 }
 
+func TestNothingIsHeldOfAStackWithoutAWayIn(t *testing.T) {
+	w, c := two(t, 100, 0, prescaled, autoscaled(2, 9))
+	w.weights(map[string]float64{"shop-v1": 0, "shop-v2": 100})
+	w.settle(c, "shop-v2")
+	if !w.stack("shop-v2").Status.Prescaling.Active {
+		t.Fatal("nothing is held")
+	}
+	for _, stack := range []string{"shop-v1", "shop-v2"} {
+		change(w, stack, &zalando.Stack{}, func(s *zalando.Stack) { s.Spec.Ingress = nil })
+	}
+	change(w, "shop", &zalando.StackSet{}, func(s *zalando.StackSet) { s.Spec.Ingress = nil })
+	w.settle(c)
+	if s := w.stack("shop-v2").Status; s.Prescaling.Active || s.NoTrafficSince != nil || s.DesiredTrafficWeight != 0 {
+		t.Errorf("status %+v", s)
+	}
+	if least := *get(w, "shop-v2", &autoscalingv2.HorizontalPodAutoscaler{}).Spec.MinReplicas; least != 2 {
+		t.Errorf("the autoscaler's minimum is %d", least)
+	}
+	if len(w.live()) > 0 {
+		t.Errorf("segments are left: %v", w.live())
+	}
+	condition(t, w.set().Status.Conditions, ConditionTrafficSwitched, metav1.ConditionTrue, ReasonNoIngress, "")
+	condition(t, w.set().Status.Conditions, ConditionReady, metav1.ConditionTrue, ReasonReady, "")
+}
+
 func TestTheTrafficOfAStackThatIsDeletedIsTakenOverAtOnce(t *testing.T) {
 	w, c := two(t, 30, 70)
 	w.drop("shop-v2", &zalando.Stack{})

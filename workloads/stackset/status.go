@@ -16,6 +16,7 @@ import (
 
 	zalando "github.com/kubetide/kubetide/api/zalando/v1"
 	"github.com/kubetide/kubetide/scaler/event"
+	"github.com/kubetide/kubetide/scaler/prescale"
 	"github.com/kubetide/kubetide/scaler/target"
 	stacktraffic "github.com/kubetide/kubetide/workloads/stackset/traffic"
 )
@@ -160,6 +161,9 @@ func (r *round) reportStack(ctx context.Context, v *version) error {
 		if d.Spec.Replicas != nil {
 			status.DesiredReplicas = *d.Spec.Replicas
 		}
+	}
+	if o.Prescaling.State == (prescale.State{}) {
+		status.Prescaling = zalando.PrescalingStatus{} // without a way in nothing is decided about it, and nothing held
 	}
 	status.NoTrafficSince = nil
 	if !o.NoTrafficSince.IsZero() {
