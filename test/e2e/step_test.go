@@ -498,7 +498,7 @@ func TestStepsOfKaiAreAdopted(t *testing.T) {
 	t.Cleanup(func() { // also after a failure: others need it
 		_, _ = cluster.Kubectl(context.Background(), "-n", system, "scale", "deployment/kubetide", "--replicas=1")
 	})
-	kubectl(t, ns, httpEcho, "apply", "-f", "-")
+	kubectl(t, ns, httpEcho+"  maxReplicas: 5\n", "apply", "-f", "-")
 	uid := string(kaiObject(t, ns, "Step", "http-echo").GetUID())
 	indented := func(spec string) string {
 		spec = strings.NewReplacer("d8f6ed0a-44dd-4353-8243-e5a199e190da", uid, `"namespace":"default"`, `"namespace":"`+ns+`"`).Replace(spec)
@@ -506,7 +506,7 @@ func TestStepsOfKaiAreAdopted(t *testing.T) {
 	}
 	for kind, object := range map[string][2]string{
 		"apps/v1, kind: Deployment":                     {"http-echo-deployment", strings.Replace(documentedDeployment, "replicas: 1", "replicas: 3", 1)},
-		"autoscaling/v2, kind: HorizontalPodAutoscaler": {"http-echo-hpa", documentedHPA},
+		"autoscaling/v2, kind: HorizontalPodAutoscaler": {"http-echo-hpa", strings.Replace(documentedHPA, "maxReplicas: 1", "maxReplicas: 5", 1)},
 		"v1, kind: Service":                             {"http-echo-service", "type: ClusterIP\nports: [{port: 9001, targetPort: 9001}]\nselector: {core.kai.io/stepUID: " + uid + "}"},
 	} {
 		version, kind, _ := strings.Cut(kind, ", ")
