@@ -124,6 +124,7 @@ sources:
   nakadi_endpoint: http://%[3]s/nakadi
   token: hush
 engine: {algorithm_job_namespace: %[4]s}
+stackset: {enable_routegroup_support: true, enable_configmap_support: true, enable_secret_support: true}
 `, metrics.URL, queues.URL, stubs, jobs),
 		Env: map[string]string{"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"},
 	})
