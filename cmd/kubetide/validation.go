@@ -9,6 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	ctrladmission "sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
@@ -75,7 +76,7 @@ func (w *writer) workloads() map[schema.GroupKind]admission.Workload {
 				if !stackset.Manages(w.config.StackSet.ControllerID, set) {
 					return nil, nil
 				}
-				return stacksetvalidation.StackSet(set, stacksetvalidation.Around{Stacks: w.stacks(ctx, set)})
+				return stacksetvalidation.StackSet(set, stacksetvalidation.Around{Now: clock.RealClock{}.Now(), Stacks: w.stacks(ctx, set)})
 			},
 		}
 	}

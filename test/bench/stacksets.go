@@ -137,14 +137,12 @@ func (s *stackSets) observe(ctx context.Context) error {
 		},
 		&networkingv1.IngressList{}: func(event watch.Event) {
 			ingress, ok := event.Object.(*networkingv1.Ingress)
-			stack, segment := "", false
-			if ok {
-				stack, segment = strings.CutSuffix(ingress.Name, generate.SegmentSuffix)
+			if !ok {
+				return
 			}
-			if predicate := ""; segment {
-				if predicate = ingress.Annotations[generate.PredicateAnnotation]; s.segments[stack].predicate != predicate {
-					s.segments[stack] = sighted{predicate, time.Now()}
-				}
+			predicate := ingress.Annotations[generate.PredicateAnnotation]
+			if stack, segment := strings.CutSuffix(ingress.Name, generate.SegmentSuffix); segment && s.segments[stack].predicate != predicate {
+				s.segments[stack] = sighted{predicate, time.Now()}
 			}
 		},
 		&appsv1.DeploymentList{}: func(event watch.Event) {

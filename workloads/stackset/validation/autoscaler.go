@@ -4,6 +4,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
@@ -12,6 +13,7 @@ import (
 
 	zalando "github.com/kubetide/kubetide/api/zalando/v1"
 	"github.com/kubetide/kubetide/scaler/prescale"
+	scalervalidation "github.com/kubetide/kubetide/scaler/validation"
 	"github.com/kubetide/kubetide/workloads/stackset/generate"
 )
 
@@ -30,12 +32,24 @@ var write = map[zalando.AutoscalerMetricType]string{
 	zalando.ClusterScalingScheduleMetric: "write average, and clusterScalingSchedule with name",
 }
 
-func (f *findings) autoscaler() {
+func (f *findings) autoscaler(now time.Time) {
 	a := f.set.Spec.StackTemplate.Spec.Autoscaler
+	annotation := spec.Child("stackTemplate", "metadata", "annotations").Key(generate.IHPAAnnotation)
+	_, chosen := f.source.Stack.Annotations[generate.IHPAAnnotation]
 	if a == nil {
+		if chosen {
+			f.warn(annotation, "has no effect: there is no autoscaler that an IHPA could be made of")
+		}
 		return
 	}
-	path := template.Child("autoscaler")
+	before := len(f.errs)
+	f.hpa(template.Child("autoscaler"), a)
+	if chosen && len(f.errs) == before {
+		f.ihpa(annotation, now)
+	}
+}
+
+func (f *findings) hpa(path *field.Path, a *zalando.Autoscaler) {
 	if a.MaxReplicas < 1 {
 		f.invalid(path.Child("maxReplicas"), a.MaxReplicas, "must be at least 1")
 	}
@@ -55,6 +69,25 @@ func (f *findings) autoscaler() {
 	if b := a.Behavior; b != nil {
 		f.rules(path.Child("behavior", "scaleUp"), b.ScaleUp)
 		f.rules(path.Child("behavior", "scaleDown"), b.ScaleDown)
+	}
+}
+
+// ihpa looks at what the annotation makes of an autoscaler in which nothing is wrong.
+func (f *findings) ihpa(path *field.Path, now time.Time) {
+	ihpa, err := f.source.IHPA(0, prescale.State{}, false, nil)
+	if err != nil {
+		f.invalid(path, field.OmitValueType{}, "%v", err)
+		return
+	}
+	if ihpa == nil { // the pods run elsewhere
+		return
+	}
+	errs, warnings := scalervalidation.IHPA(ihpa, scalervalidation.Around{Now: now})
+	for _, e := range errs {
+		f.invalid(path, field.OmitValueType{}, "the IHPA's %v", e)
+	}
+	for _, w := range warnings {
+		f.warn(path, "the IHPA's %s", w)
 	}
 }
 

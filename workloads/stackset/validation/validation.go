@@ -9,6 +9,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
@@ -26,6 +27,7 @@ const maxErrors = 64
 
 // Around is what the cluster has around the StackSet.
 type Around struct {
+	Now time.Time
 	// Stacks are the names of its Stacks; nil if nobody knows.
 	Stacks []string
 }
@@ -65,7 +67,7 @@ func StackSet(set *zalando.StackSet, a Around) (field.ErrorList, []string) {
 	if f.version() {
 		f.deployment()
 		f.service()
-		f.autoscaler()
+		f.autoscaler(a.Now)
 		f.configuration()
 	}
 	if len(f.errs) > maxErrors {

@@ -6,6 +6,7 @@ import (
 	"math/rand"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"k8s.io/apimachinery/pkg/api/apitesting/fuzzer"
@@ -51,6 +52,12 @@ func pods(containers string) string { return "podTemplate: {spec: {containers: [
 
 func autoscaler(metrics string) string {
 	return pods("{name: app, image: a, resources: {requests: {cpu: 100m, memory: 1Mi}}}") + "\nautoscaler: {maxReplicas: 3, metrics: [" + metrics + "]}"
+}
+
+var now = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+
+func ihpa(annotation string) string {
+	return fmt.Sprintf("templateAnnotations: {kubetide.io/ihpa: %q}", annotation)
 }
 
 const (
@@ -152,11 +159,19 @@ func TestMistakesAreNamedByTheirField(t *testing.T) {
 		"credentials of no application": {stack: "configurationResources: [{platformCredentialsSet: {name: cart-v2-p}}]", errs: []string{"spec.stackTemplate.spec.configurationResources[0].platformCredentialsSet.tokens: Required value", "metadata.labels[application]: Required value"}},
 		"a ConfigMap of its own":        {stack: "configurationResources: [{configMap: {name: A_b, data: {'a b': c}}}]", errs: []string{`spec.stackTemplate.spec.configurationResources[0].configMap.name: Invalid value: "cart-v2-A_b": `, "spec.stackTemplate.spec.configurationResources[0].configMap.data[a b]: "}},
 		"none and several":              {stack: "configurationResources: [{}, {configMapRef: {name: cart-v2-a}, secretRef: {name: cart-v2-b}}]", warnings: []string{"spec.stackTemplate.spec.configurationResources[0]: is empty", "spec.stackTemplate.spec.configurationResources[1]: names 2 resources"}},
+
+		"an IHPA":                        {spec: ihpa("{behavior: {scaleDown: {grayStrategy: {grayState: Cutoff, changePercent: 50, changeIntervalSeconds: 30}}}}"), stack: autoscaler("{type: CPU, averageUtilization: 80}")},
+		"an IHPA in another cluster":     {spec: `templateAnnotations: {kubetide.io/ihpa: "{}", zalando.org/forward-backend: fwd}`, stack: autoscaler("{type: CPU, averageUtilization: 80}")},
+		"an IHPA of nothing":             {spec: ihpa("{}"), warnings: []string{"spec.stackTemplate.metadata.annotations[kubetide.io/ihpa]: has no effect"}},
+		"an IHPA that cannot be read":    {spec: ihpa("{replicas: 3}"), stack: autoscaler("{type: CPU, averageUtilization: 80}"), errs: []string{`spec.stackTemplate.metadata.annotations[kubetide.io/ihpa]: Invalid value: annotation kubetide.io/ihpa: error unmarshaling JSON`}},
+		"an IHPA with a mistake":         {spec: ihpa("{scheduledBounds: [{name: never, start: 0 0 31 2 *, end: 0 1 * * *, minReplicas: 2}]}"), stack: autoscaler("{type: CPU, averageUtilization: 80}"), errs: []string{`spec.stackTemplate.metadata.annotations[kubetide.io/ihpa]: Invalid value: the IHPA's spec.scheduledBounds[0].start: Invalid value: "0 0 31 2 *": cron expression never fires`}},
+		"an IHPA that is doubtful":       {spec: ihpa("{scheduledBounds: [{name: same, start: 0 1 * * *, end: 0 1 * * *, minReplicas: 2}]}"), stack: autoscaler("{type: CPU, averageUtilization: 80}"), warnings: []string{"spec.stackTemplate.metadata.annotations[kubetide.io/ihpa]: the IHPA's spec.scheduledBounds[0]: never opens"}},
+		"a metric before the annotation": {spec: ihpa("{replicas: 3}"), stack: autoscaler("{type: CPU}"), errs: []string{"spec.stackTemplate.spec.autoscaler.metrics[0]: "}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			set := read(t, c.metadata, c.spec, c.stack)
 			before := set.DeepCopy()
-			errs, warnings := StackSet(set, Around{Stacks: c.stacks})
+			errs, warnings := StackSet(set, Around{Now: now, Stacks: c.stacks})
 			var said []string
 			for _, e := range errs {
 				said = append(said, e.Error())
@@ -205,6 +220,6 @@ func TestWhateverIsStored(t *testing.T) {
 	for range 300 {
 		set := &zalando.StackSet{}
 		fuzz.Fill(set)
-		StackSet(set, Around{Stacks: []string{"a"}})
+		StackSet(set, Around{Now: now, Stacks: []string{"a"}})
 	}
 }
