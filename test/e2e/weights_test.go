@@ -6,11 +6,13 @@ import (
 	"testing"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	apiruntime "k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
 
+	kapacity "github.com/kubetide/kubetide/api/kapacity/v1alpha1"
 	zalando "github.com/kubetide/kubetide/api/zalando/v1"
 	"github.com/kubetide/kubetide/scaler/prescale"
 	"github.com/kubetide/kubetide/workloads/stackset/generate"
@@ -171,5 +173,72 @@ spec:
 		eventually(t, 60*time.Second, func() error {
 			return errors.Join(wantReplicas(t, ns, "Deployment", "shop-v1", step.want)(), conditionIs(t, ns, "shop-v1", "ScalingActive", "True")())
 		})
+	}
+}
+
+// The same by the controller: traffic moves to a Stack of the engine when the pods are there that its IHPA was raised to.
+func TestAStackSetUnderTheEngineIsPrescaled(t *testing.T) {
+	t.Parallel()
+	ns := newNamespace(t)
+	const stackSet = `
+apiVersion: zalando.org/v1
+kind: StackSet
+metadata: {name: shop, annotations: {alpha.stackset-controller.zalando.org/prescale-stacks: ""}}
+spec:
+  ingress: {hosts: [%s.example], backendPort: 80}
+  stackLifecycle: {}
+  traffic: [%s]
+  stackTemplate:
+    metadata: {annotations: {kubetide.io/ihpa: ""}}
+    spec:
+      version: %s
+      service: {ports: [{port: 80}]}
+      podTemplate: {spec: {containers: [{name: main, image: simulated}]}}
+      autoscaler: {maxReplicas: 8, metrics: [{type: ScalingSchedule, average: 10, scalingSchedule: {name: %s}}],
+        behavior: {scaleUp: {policies: [{type: Pods, value: %d, periodSeconds: 600}]}}}
+`
+	for name, value := range map[string]int{"busy": 48, "quiet": 8} {
+		create(t, ns, `
+apiVersion: zalando.org/v1
+kind: ScalingSchedule
+metadata: {name: %s}
+spec:
+  scalingWindowDurationMinutes: 0
+  schedules: [{type: OneTime, date: %q, durationMinutes: 30, value: %d}]
+`, name, time.Now().Add(-time.Minute).Format(time.RFC3339), value)
+	}
+	weights := func(stack string, want float64) error {
+		s := &zalando.Stack{}
+		if err := api.Get(t.Context(), client.ObjectKey{Namespace: ns, Name: stack}, s); err != nil || s.Status.ActualTrafficWeight != want {
+			return fmt.Errorf("%s gets %v %% of the traffic, want %v: %w", stack, s.Status.ActualTrafficWeight, want, err)
+		}
+		return nil
+	}
+	floor := func(stack string, want int32) error {
+		o := getIHPA(t, ns, stack)
+		if o.Spec.MinReplicas != want {
+			return fmt.Errorf("the IHPA of %s has minReplicas %d, want %d", stack, o.Spec.MinReplicas, want)
+		}
+		return nil
+	}
+	apply(t, ns, fmt.Sprintf(stackSet, ns, "", "v1", "busy", 10))
+	eventually(t, 60*time.Second, func() error { return weights("shop-v1", 100) })
+	eventually(t, 60*time.Second, func() error { // it is made after the traffic is given
+		return api.Get(t.Context(), client.ObjectKey{Namespace: ns, Name: "shop-v1"}, &kapacity.IntelligentHorizontalPodAutoscaler{})
+	})
+	eventually(t, 60*time.Second, wantReplicas(t, ns, "Deployment", "shop-v1", 5))
+	apply(t, ns, fmt.Sprintf(stackSet, ns, "{stackName: shop-v1, weight: 100}", "v2", "quiet", 1))
+	eventually(t, 60*time.Second, func() error {
+		return api.Get(t.Context(), client.ObjectKey{Namespace: ns, Name: "shop-v2"}, &kapacity.IntelligentHorizontalPodAutoscaler{})
+	})
+	eventually(t, 60*time.Second, wantReplicas(t, ns, "Deployment", "shop-v2", 1))
+	// Half of the 5 pods with traffic: from 1 to 3, although the behavior lets the metric have one pod more in ten minutes.
+	apply(t, ns, fmt.Sprintf(stackSet, ns, "{stackName: shop-v1, weight: 50}, {stackName: shop-v2, weight: 50}", "v2", "quiet", 1))
+	eventually(t, 60*time.Second, func() error { return weights("shop-v2", 50) })
+	must(t, errors.Join(floor("shop-v2", 3), wantReplicas(t, ns, "Deployment", "shop-v2", 3)(), floor("shop-v1", 1)))
+	hpas, err := kube.AutoscalingV2().HorizontalPodAutoscalers(ns).List(t.Context(), metav1.ListOptions{})
+	must(t, err)
+	if len(hpas.Items) > 0 {
+		t.Errorf("there are HorizontalPodAutoscalers: %v", hpas.Items)
 	}
 }
