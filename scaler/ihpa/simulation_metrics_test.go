@@ -16,6 +16,7 @@ import (
 
 	kapacity "github.com/kubetide/kubetide/api/kapacity/v1alpha1"
 	"github.com/kubetide/kubetide/internal/sample"
+	"github.com/kubetide/kubetide/scaler/enginetest"
 )
 
 // measures are the metrics that the reactive portrait of a simulation is made from; each replica takes 10 of either.
@@ -172,6 +173,61 @@ func replicasFor(milli int64) int32 { return int32((milli + 9_999) / 10_000) }
 func (s *simulation) portrayed() bool {
 	hp := &kapacity.HorizontalPortrait{}
 	return s.w.Client.Get(s.w.Context(), s.portrait(), hp) == nil && generated(hp) == nil && hp.Status.PortraitData != nil && hp.Status.PortraitData.Static.Replicas == s.data
+}
+
+// follow: (f) without faults the portrait follows the metrics at once, and not when somebody looks anyway. One that goes is told of,
+// and nothing is scaled down until it is back.
+func (s *simulation) follow() {
+	follows := func() {
+		s.settle()
+		s.must(s.portrayed(), "the portrait does not follow the metrics to %d", s.data)
+	}
+	for actor := range s.actors { // time may have changed why the count stays
+		s.wake(actor, s.now())
+	}
+	s.settle()
+	s.lead() // memory goes by a clock that nobody sets; the one here was set for everything
+	writes := len(s.w.Writes)
+	s.settle()
+	s.must(len(s.w.Writes) == writes, "written by a new leader at rest: %v", s.w.Writes[writes:])
+	s.w.Clock.SetTime(s.now().Add(maxAge))
+	s.demand()
+	follows()
+	for _, name := range measures {
+		s.sources.say(name, 0)
+	}
+	s.data = 0
+	s.say("no demand")
+	follows()
+	gone := s.pick(measures...)
+	if s.sources.does(gone, "has no value"); s.chance(0.5) {
+		s.sources.does(gone, "is away")
+		s.w.Clock.SetTime(s.now().Add(maxAge + time.Second))
+	}
+	s.say("%s %s", gone, s.sources.of(gone).how)
+	s.settle()
+	hp := &kapacity.HorizontalPortrait{}
+	s.w.Must(s.w.Client.Get(s.w.Context(), s.portrait(), hp))
+	s.must(generated(hp) != nil || s.serves() == 0, "nobody is told that %s is gone", gone)
+	for range 5 {
+		s.next(time.Minute)
+		s.settle()
+	}
+	s.sources.does(gone, "answers")
+	s.demand()
+	follows()
+}
+
+// serves is how many replicas there are that are not held.
+func (s *simulation) serves() int32 {
+	o, held := s.target(), int32(0)
+	s.w.Must(s.w.Client.Get(s.w.Context(), enginetest.Request.NamespacedName, o))
+	for _, p := range s.w.Pods() {
+		if p.Labels[kapacity.PodStateLabel] != "" {
+			held++
+		}
+	}
+	return *replicasOf(o) - held
 }
 
 // portrays: a portrait is what the metrics say that the leader has, and asks for fewer replicas than there are only if it has them all.
