@@ -14,7 +14,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/record"
 	"k8s.io/utils/clock"
@@ -323,10 +322,9 @@ func (r *round) cleanUp(ctx context.Context) error {
 		if !v.outcome.Remove {
 			continue
 		}
-		err := r.client.Delete(ctx, v.Stack, client.Preconditions{UID: &v.Stack.UID}, client.PropagationPolicy(metav1.DeletePropagationBackground))
-		if client.IgnoreNotFound(err) != nil {
-			r.recorder.Eventf(r.set, corev1.EventTypeWarning, "FailedDeleteStack", "Stack %s: %v", v.Stack.Name, err)
-			errs = append(errs, fmt.Errorf("delete Stack %s: %w", v.Stack.Name, err))
+		if err := r.remove(ctx, v.Stack); err != nil {
+			r.recorder.Eventf(r.set, corev1.EventTypeWarning, "FailedDeleteStack", "%v", err)
+			errs = append(errs, err)
 			continue
 		}
 		r.recorder.Eventf(r.set, corev1.EventTypeNormal, "DeletedExcessStack", "Deleted excess stack %s", v.Stack.Name)

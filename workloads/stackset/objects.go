@@ -202,7 +202,8 @@ func (r *round) references(ctx context.Context, v *version) (missing []failure, 
 	if err := look(r.options.ConfigMaps, "ConfigMap", configMaps, func() client.Object { return &corev1.ConfigMap{} }); err != nil {
 		return nil, err
 	}
-	return missing, look(r.options.Secrets, "Secret", secrets, func() client.Object { return &corev1.Secret{} })
+	err = look(r.options.Secrets, "Secret", secrets, func() client.Object { return &corev1.Secret{} })
+	return missing, err
 }
 
 func (r *round) adopt(ctx context.Context, v *version, kind string, o client.Object) error {

@@ -394,9 +394,10 @@ func cached(o client.Object) bool {
 	return true
 }
 
-// remove deletes the object, and nothing else of its name.
+// remove deletes the object, and nothing else of its name. It is not waited for the cache to see it: that would hold up everybody for
+// as long as somebody's finalizer keeps it.
 func (r *round) remove(ctx context.Context, o client.Object) error {
-	err := r.client.Delete(ctx, o, client.Preconditions{UID: ptr.To(o.GetUID())}, client.PropagationPolicy(metav1.DeletePropagationBackground))
+	err := r.client.Delete(ctx, o, client.Preconditions{UID: ptr.To(o.GetUID())}, client.PropagationPolicy(metav1.DeletePropagationBackground), client.DisableReadYourWritesConsistency)
 	if client.IgnoreNotFound(err) != nil {
 		return fmt.Errorf("delete %s %s: %w", kindOf(o), o.GetName(), err)
 	}
