@@ -377,7 +377,11 @@ func withDefaults(spec *appsv1.DeploymentSpec) {
 func (r *round) patch(ctx context.Context, before, next client.Object) error {
 	return target.Patch(ctx, r.direct, before, next,
 		func(o client.Object, p client.Patch) error {
-			return r.client.Patch(ctx, o, p, client.FieldOwner(target.FieldManager))
+			options := []client.PatchOption{client.FieldOwner(target.FieldManager)}
+			if !cached(o) {
+				options = append(options, client.DisableReadYourWritesConsistency)
+			}
+			return r.client.Patch(ctx, o, p, options...)
 		},
 		func(before, is client.Object) bool {
 			return equality.Semantic.DeepEqual(content(before), content(is)) && equality.Semantic.DeepEqual(before.GetOwnerReferences(), is.GetOwnerReferences()) &&
