@@ -36,6 +36,7 @@ type shop struct {
 	// lists are the objects by resource. A resource without a list is not served, and the ones in denied must not be read.
 	lists    map[string][]runtime.Object
 	denied   map[string]bool
+	refused  chan string // the resources of requests that were denied
 	watchers map[string]chan chan event
 	asked    []string
 	patches  []string
@@ -50,7 +51,7 @@ type event struct {
 
 func newShop(t *testing.T, lists map[string][]runtime.Object) *shop {
 	t.Helper()
-	s := &shop{t: t, lists: lists, denied: map[string]bool{}, watchers: map[string]chan chan event{}, kubeconfig: filepath.Join(t.TempDir(), "kubeconfig")}
+	s := &shop{t: t, lists: lists, denied: map[string]bool{}, refused: make(chan string, 100), watchers: map[string]chan chan event{}, kubeconfig: filepath.Join(t.TempDir(), "kubeconfig")}
 	for resource := range lists {
 		s.watchers[resource] = make(chan chan event, 10)
 	}
@@ -102,6 +103,7 @@ func (s *shop) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	objects, served := s.lists[parts[5]]
 	switch {
 	case s.denied[parts[5]]:
+		s.refused <- parts[5]
 		fail(403, metav1.StatusReasonForbidden)
 	case !served:
 		http.NotFound(w, r)
@@ -477,6 +479,13 @@ func TestABrokenWatchIsSaidOnce(t *testing.T) {
 	deployments <- event{"ERROR", &metav1.Status{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Status"}, Status: metav1.StatusFailure, Code: 410, Reason: metav1.StatusReasonExpired}}
 	if text := errs.next(t); !strings.Contains(text, "deployments can't be watched") {
 		t.Error(text)
+	}
+	for range 3 { // by the third, what the second came to was said
+		select {
+		case <-s.refused:
+		case <-time.After(20 * time.Second):
+			t.Fatal("it is not tried again")
+		}
 	}
 	s.watcher("stacksets") <- event{"DELETED", s.set()}
 	exit(t, code)

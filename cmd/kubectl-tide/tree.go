@@ -155,9 +155,9 @@ func (b *branch) hold(s zalando.PrescalingStatus, settings prescale.Settings) {
 	}
 	b.Prescaling = &prescaling{Floor: s.Replicas, Weight: s.DesiredTrafficWeight, PendingSince: s.PendingSince, Failed: s.DeadlineExceeded}
 	switch {
-	case s.PendingSince != nil && settings.Deadline > 0:
+	case s.PendingSince != nil:
 		b.Prescaling.Deadline = ptr.To(metav1.NewTime(s.PendingSince.Add(settings.Deadline)))
-	case s.PendingSince == nil && s.LastTrafficIncrease != nil:
+	case s.LastTrafficIncrease != nil:
 		b.Prescaling.Until = ptr.To(metav1.NewTime(s.LastTrafficIncrease.Add(settings.ResetDelay)))
 	}
 }
