@@ -3,6 +3,7 @@ package ihpa
 import (
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -218,6 +219,21 @@ func (s *simulation) follow() {
 	follows()
 }
 
+// lapse: (g) somebody looks when what the generator said expires.
+func (s *simulation) lapse() {
+	s.expiry = 90 * time.Second
+	s.generate()
+	s.settle()
+	s.missing = true
+	for counts := true; counts && s.broken == ""; {
+		s.next(10 * time.Second)
+		if _, counts = s.said(); !counts {
+			s.must(s.due(theIHPA), "the portrait has expired, and nobody looks")
+		}
+		s.settle()
+	}
+}
+
 // serves is how many replicas there are that are not held.
 func (s *simulation) serves() int32 {
 	o, held := s.target(), int32(0)
@@ -252,6 +268,9 @@ func (s *simulation) portrays(before, after *kapacity.PortraitData) {
 
 // said is what the portrait says, once everybody has said what they had to say, and whether it counts.
 func (s *simulation) said() (replicas int32, counts bool) {
+	if dynamicPriority(s.w.IHPA()) == math.MinInt32 {
+		return 0, false
+	}
 	if s.expiry == 0 {
 		return s.data, true
 	}

@@ -193,8 +193,12 @@ func (s *simulation) rest() {
 		s.must(s.rested(wanted), "leaves %d: %s", wanted, s.w.States())
 		s.must(len(s.w.Writes) == writes, "written at rest: %v", s.w.Writes[writes:])
 	}
-	if s.reactive && s.broken == "" {
+	switch _, dynamic := s.said(); {
+	case s.broken != "" || !dynamic:
+	case s.reactive:
 		s.follow()
+	default:
+		s.lapse()
 	}
 }
 
