@@ -24,7 +24,7 @@ import (
 	"github.com/kubetide/kubetide/workloads/stackset/generate"
 )
 
-// stackSet is the manifest of one whose version is v1; more are fields of its template's spec, in flow style.
+// stackSetManifest is that of one with a version; more are fields of its template's spec, in flow style.
 func stackSetManifest(name, spec, version, more string) string {
 	return fmt.Sprintf(`
 apiVersion: zalando.org/v1
