@@ -378,6 +378,9 @@ func (r *round) facts(v *version, routed bool) stacktraffic.Stack {
 		if d.Spec.Replicas != nil {
 			f.Current = *d.Spec.Replicas
 		}
+		if f.HasIngress { // a pod takes requests once routers are told of it, which is a moment after it is ready
+			f.Ready = min(f.Ready, v.live.endpoints)
+		}
 	}
 	f.Lacks = r.lacks(v, routed)
 	return f

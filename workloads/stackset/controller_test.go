@@ -103,6 +103,23 @@ func TestTrafficWaitsForThePodsAndThenMoves(t *testing.T) {
 	}
 }
 
+// Else the router, which reads the segments now and the endpoints a moment later, sends requests to nobody.
+func TestTrafficWaitsUntilRoutersAreToldOfThePods(t *testing.T) {
+	w, c := two(t, 100, 0)
+	w.endpoints("shop-v2", 0)
+	w.late = true
+	w.weights(map[string]float64{"shop-v1": 50, "shop-v2": 50})
+	w.settle(c)
+	if diff := cmp.Diff(map[string]int{"shop-v1": 100, "shop-v2": 0}, w.shares()); diff != "" {
+		t.Error(diff)
+	}
+	w.late = false
+	w.settle(c)
+	if diff := cmp.Diff(map[string]int{"shop-v1": 50, "shop-v2": 50}, w.shares()); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestASpecOfARepositoryIsLeftAlone(t *testing.T) {
 	w, c := two(t, 1, 2, func(s *zalando.StackSet) { s.Annotations = map[string]string{WriteBackAnnotation: "false"} })
 	if diff := cmp.Diff(map[string]int{"shop-v1": 33, "shop-v2": 67}, w.shares()); diff != "" {

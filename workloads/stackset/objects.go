@@ -10,6 +10,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -30,6 +31,8 @@ type objects struct {
 	ihpa                          *kapacity.IntelligentHorizontalPodAutoscaler
 	ingress, ingressSegment       *networkingv1.Ingress
 	routeGroup, routeGroupSegment *zalando.RouteGroup
+	// endpoints are how many ready pods its Service leads to.
+	endpoints int32
 }
 
 func (r *round) objects(ctx context.Context, stack *zalando.Stack) (o objects, err error) {
@@ -63,6 +66,17 @@ func (r *round) objects(ctx context.Context, stack *zalando.Stack) (o objects, e
 	} {
 		if err := read(); err != nil {
 			return o, fmt.Errorf("read what belongs to Stack %s: %w", stack.Name, err)
+		}
+	}
+	slices := &discoveryv1.EndpointSliceList{}
+	if err := r.client.List(ctx, slices, client.InNamespace(stack.Namespace), client.MatchingFields{serviceIndex: stack.Name}, client.DisableReadYourWritesConsistency); err != nil {
+		return o, fmt.Errorf("list EndpointSlices of Stack %s: %w", stack.Name, err)
+	}
+	for _, slice := range slices.Items {
+		for _, e := range slice.Endpoints {
+			if e.Conditions.Ready == nil || *e.Conditions.Ready {
+				o.endpoints++
+			}
 		}
 	}
 	return o, nil

@@ -9,6 +9,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
@@ -55,6 +56,8 @@ const (
 	lookForCRDs = time.Minute
 	// ownerIndex finds Stacks by the UIDs of their owners.
 	ownerIndex = "metadata.ownerReferences.uid"
+	// serviceIndex finds EndpointSlices by their Service.
+	serviceIndex = "service"
 )
 
 // Setup adds the controller of StackSets to the manager, to run on the leader. Where the CRDs are not installed, it does so once they are:
@@ -118,6 +121,9 @@ func start(mgr ctrl.Manager, opts SetupOptions) error {
 	if err := own.GetCache().IndexField(context.Background(), &zalando.Stack{}, ownerIndex, ownerUIDs); err != nil {
 		return fmt.Errorf("cache of StackSets: %w", err)
 	}
+	if err := own.GetCache().IndexField(context.Background(), &discoveryv1.EndpointSlice{}, serviceIndex, services); err != nil {
+		return fmt.Errorf("cache of StackSets: %w", err)
+	}
 	if err := mgr.Add(own); err != nil {
 		return fmt.Errorf("cache of StackSets: %w", err)
 	}
@@ -146,6 +152,9 @@ func start(mgr ctrl.Manager, opts SetupOptions) error {
 			return !equality.Semantic.DeepEqual(old.Spec, now.Spec) // it may have no generation
 		}))).
 		WatchesRawSource(source.Kind(w.cache, &networkingv1.Ingress{}, owners[*networkingv1.Ingress](w), changed[*networkingv1.Ingress](nil)))
+	b = b.WatchesRawSource(source.Kind(w.cache, &discoveryv1.EndpointSlice{}, owners[*discoveryv1.EndpointSlice](w), changed(func(old, now *discoveryv1.EndpointSlice) bool {
+		return !equality.Semantic.DeepEqual(old.Endpoints, now.Endpoints)
+	})))
 	if opts.RouteGroups {
 		b = b.WatchesRawSource(source.Kind(w.cache, &zalando.RouteGroup{}, owners[*zalando.RouteGroup](w), changed[*zalando.RouteGroup](nil)))
 	}
@@ -162,7 +171,8 @@ func newCluster(mgr ctrl.Manager, routeGroups, ihpas bool) (cluster.Cluster, err
 	}
 	ours := cache.ByObject{Label: labels.NewSelector().Add(*labelled)}
 	by := map[client.Object]cache.ByObject{
-		&appsv1.Deployment{}: ours, &corev1.Service{}: ours, &autoscalingv2.HorizontalPodAutoscaler{}: ours, &networkingv1.Ingress{}: ours}
+		&appsv1.Deployment{}: ours, &corev1.Service{}: ours, &autoscalingv2.HorizontalPodAutoscaler{}: ours, &networkingv1.Ingress{}: ours,
+		&discoveryv1.EndpointSlice{}: ours} // they have the labels of their Service
 	if routeGroups {
 		by[&zalando.RouteGroup{}] = ours
 	}
@@ -183,6 +193,8 @@ func ownerUIDs(o client.Object) []string {
 	}
 	return out
 }
+
+func services(o client.Object) []string { return []string{o.GetLabels()[discoveryv1.LabelServiceName]} }
 
 // ownersOfStack are the StackSets that a Stack belongs to. None of them is its controller, as upstream has it.
 func ownersOfStack(_ context.Context, stack *zalando.Stack) []reconcile.Request {
@@ -205,7 +217,8 @@ func owners[T client.Object](w watcher) handler.TypedEventHandler[T, reconcile.R
 	return handler.TypedEnqueueRequestsFromMapFunc(func(ctx context.Context, o T) []reconcile.Request {
 		for _, owner := range o.GetOwnerReferences() {
 			stack := &zalando.Stack{}
-			if owner.Kind == zalando.StackKind && w.cache.Get(ctx, types.NamespacedName{Namespace: o.GetNamespace(), Name: owner.Name}, stack) == nil {
+			// A Service has the name of its Stack.
+			if (owner.Kind == zalando.StackKind || owner.Kind == "Service") && w.cache.Get(ctx, types.NamespacedName{Namespace: o.GetNamespace(), Name: owner.Name}, stack) == nil {
 				return requests(stack)
 			}
 		}

@@ -14,6 +14,7 @@ import (
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -62,6 +63,8 @@ type world struct {
 	stored func()
 	uids   int
 	inside bool
+	// late keeps routers from hearing of pods.
+	late bool
 }
 
 var errDied = errors.New("the process has died")
@@ -70,7 +73,7 @@ func newWorld(t tester, objects ...client.Object) *world {
 	t.Helper()
 	scheme := runtime.NewScheme()
 	// Only what is used: the store goes through all of them with each write.
-	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, appsv1.AddToScheme, autoscalingv1.AddToScheme, autoscalingv2.AddToScheme, networkingv1.AddToScheme, zalando.AddToScheme} {
+	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, appsv1.AddToScheme, autoscalingv1.AddToScheme, autoscalingv2.AddToScheme, networkingv1.AddToScheme, discoveryv1.AddToScheme, zalando.AddToScheme} {
 		if err := add(scheme); err != nil {
 			t.Fatal(err)
 		}
@@ -78,7 +81,7 @@ func newWorld(t tester, objects ...client.Object) *world {
 	w := &world{t: t, left: -1, admit: func(client.Object) error { return nil }, stored: func() {}, events: record.NewFakeRecorder(10_000),
 		clock: clocktesting.NewFakePassiveClock(time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC))}
 	store := fake.NewClientBuilder().WithScheme(scheme).WithStatusSubresource(&zalando.StackSet{}, &zalando.Stack{}, &appsv1.Deployment{}).
-		WithIndex(&zalando.Stack{}, ownerIndex, ownerUIDs).Build()
+		WithIndex(&zalando.Stack{}, ownerIndex, ownerUIDs).WithIndex(&discoveryv1.EndpointSlice{}, serviceIndex, services).Build()
 	write := func(verb string, o client.Object, do func() error) error {
 		if w.inside { // the store's own
 			return do()
@@ -254,6 +257,27 @@ func (w *world) pods(unready ...string) {
 		if err := w.Status().Update(context.Background(), d); err != nil {
 			w.t.Fatal(err)
 		}
+		if !w.late {
+			w.endpoints(d.Name, int(d.Status.ReadyReplicas))
+		}
+	}
+}
+
+// endpoints tells routers of so many pods.
+func (w *world) endpoints(name string, n int) {
+	w.t.Helper()
+	w.inside = true
+	defer func() { w.inside = false }()
+	slice := &discoveryv1.EndpointSlice{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: ns, Labels: map[string]string{discoveryv1.LabelServiceName: name}},
+		Endpoints: make([]discoveryv1.Endpoint, n)}
+	there := &discoveryv1.EndpointSlice{}
+	write := w.Create(context.Background(), slice)
+	if w.has(name, there) && write != nil {
+		there.Endpoints = slice.Endpoints
+		write = w.Update(context.Background(), there)
+	}
+	if write != nil {
+		w.t.Fatal(write)
 	}
 }
 
