@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 	"time"
 
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
@@ -37,7 +38,6 @@ type metric struct {
 	how   string // "answers", "is away" or "has no value"
 
 	// What the leader knows.
-	query  sample.Query
 	wanted int
 	told   []*func()
 	answer sample.Answer
@@ -194,6 +194,15 @@ func (s *simulation) follow() {
 	s.w.Clock.SetTime(s.now().Add(maxAge))
 	s.demand()
 	follows()
+	s.refused = 1
+	s.demand()
+	s.settle()
+	s.refused = 0
+	for range 5 { // it is tried again soon
+		s.next(2 * time.Second)
+		s.settle()
+	}
+	follows()
 	for _, name := range measures {
 		s.sources.say(name, 0)
 	}
@@ -231,6 +240,9 @@ func (s *simulation) lapse() {
 			s.must(s.due(theIHPA), "the portrait has expired, and nobody looks")
 		}
 		s.settle()
+	}
+	if v := s.w.IHPA().Status.CurrentPortraitValue; v != nil {
+		s.must(!strings.HasPrefix(v.Provider, string(kapacity.DynamicProvider)), "%s counts although it has expired", v.Provider)
 	}
 }
 
