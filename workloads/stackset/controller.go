@@ -241,7 +241,7 @@ func (r *round) decide() {
 		set.Weights = append(set.Weights, stacktraffic.Weight{Stack: t.StackName, Weight: t.Weight})
 	}
 	if ttl := r.set.Spec.StackLifecycle.ScaledownTTLSeconds; ttl != nil {
-		set.ScaledownTTL = time.Duration(*ttl) * time.Second
+		set.ScaledownTTL = max(time.Nanosecond, time.Duration(*ttl)*time.Second) // 0 is meant, and not the default
 	}
 	if limit := r.set.Spec.StackLifecycle.Limit; limit != nil {
 		set.Limit = int(*limit)

@@ -244,6 +244,17 @@ func TestTheSegmentOfAStackThatIsGoneIsDeletedWhenOthersHaveItsTraffic(t *testin
 	}
 }
 
+func TestATimeToLiveOfZeroIsNotTheDefault(t *testing.T) {
+	w, c := two(t, 0, 100, autoscaled(2, 5), func(s *zalando.StackSet) {
+		s.Spec.StackLifecycle = zalando.StackLifecycle{ScaledownTTLSeconds: ptr.To[int64](0)}
+	})
+	w.clock.SetTime(w.clock.Now().Add(20 * time.Second)) // routers have seen that it has no traffic
+	w.settle(c)
+	if d := get(w, "shop-v1", &appsv1.Deployment{}); *d.Spec.Replicas != 0 {
+		t.Errorf("%d pods", *d.Spec.Replicas)
+	}
+}
+
 func TestAnIdleStackIsScaledDownAndGoesWhenThereAreTooMany(t *testing.T) {
 	w, c := two(t, 0, 100, autoscaled(2, 5), func(s *zalando.StackSet) {
 		s.Spec.StackLifecycle = zalando.StackLifecycle{ScaledownTTLSeconds: ptr.To[int64](60), Limit: ptr.To[int32](1)}
