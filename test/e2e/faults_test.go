@@ -72,7 +72,7 @@ func wantSameProcesses(t *testing.T, before map[types.UID]int32) {
 func TestTheAPIServerIsAwayInAGrayRun(t *testing.T) {
 	ns := newNamespace(t)
 	load := &shared{}
-	load.demand.Store(30)
+	load.raise(30, 3)
 	load.pods.Store(3)
 	workload(t, ns, "Deployment", "steady", 3, "")
 	reactiveIHPA(t, ns, "steady", podSettings(load.answering(t)), "{}", loadOfTen)

@@ -54,12 +54,37 @@ const loadOfTen = `[{type: Pods, pods: {metric: {name: load}, target: {type: Ave
 // shared is a load that the ready pods of an app share.
 type shared struct {
 	demand, pods atomic.Int64
+
+	mu    sync.Mutex
+	asked map[string]bool // the pods, since the load was raised
+	all   time.Time       // when the last one was, of those that there were: from then on the sample exists
+	want  int
 }
 
 func (s *shared) answering(t *testing.T) int {
-	return answering(t, func(w http.ResponseWriter, _ *http.Request, _ string) {
+	return answering(t, func(w http.ResponseWriter, _ *http.Request, pod string) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.asked[pod] = true; len(s.asked) >= s.want && s.all.IsZero() {
+			s.all = time.Now()
+		}
 		fmt.Fprintf(w, `{"load": %g}`, float64(s.demand.Load())/float64(max(1, s.pods.Load())))
 	})
+}
+
+// raise changes the load, of which that many pods tell.
+func (s *shared) raise(demand int64, pods int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.demand.Store(demand)
+	s.asked, s.all, s.want = map[string]bool{}, time.Time{}, pods
+}
+
+// sampled is when the load was known.
+func (s *shared) sampled() time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.all
 }
 
 // The same trace for a stock HPA and for an IHPA with the same behavior: the same replicas after each step, ours not later.
@@ -70,7 +95,7 @@ func TestAReactivePortraitDoesAsTheStockHPA(t *testing.T) {
 	loads := map[string]*shared{}
 	for _, app := range apps {
 		s := &shared{}
-		s.demand.Store(20)
+		s.raise(20, 2)
 		s.pods.Store(2)
 		loads[app] = s
 		workload(t, ns, "Deployment", app, 2, "")
@@ -84,7 +109,7 @@ func TestAReactivePortraitDoesAsTheStockHPA(t *testing.T) {
 		began := time.Now()
 		after := map[string]time.Duration{}
 		for _, app := range apps {
-			loads[app].demand.Store(step.demand)
+			loads[app].raise(step.demand, len(readyPods(t, ns, app)))
 		}
 		// Six sync periods of the stock HPA, within which everybody has got there and nobody goes on.
 		for time.Since(began) < 12*time.Second {
@@ -98,9 +123,17 @@ func TestAReactivePortraitDoesAsTheStockHPA(t *testing.T) {
 			}
 			<-tick.C
 		}
+		// Both sources are asked each second, but not at the same time of it: what counts begins with the sample.
+		for app := range after {
+			sampled := loads[app].sampled()
+			if sampled.IsZero() {
+				t.Fatalf("not every pod of %s was asked", app)
+			}
+			after[app] = max(0, after[app]-sampled.Sub(began))
+		}
 		stock, there := after["stock"]
 		ours, here := after["ours"]
-		t.Logf("load %3d → %2d replicas: the stock HPA after %v, ours after %v", step.demand, step.want, stock.Round(100*time.Millisecond), ours.Round(100*time.Millisecond))
+		t.Logf("load %3d → %2d replicas: the stock HPA %v after its sample, ours %v", step.demand, step.want, stock.Round(100*time.Millisecond), ours.Round(100*time.Millisecond))
 		if !there || !here {
 			t.Errorf("load %d: want %d replicas of both; stock %d, ours %d", step.demand, step.want, replicas(t, ns, "Deployment", "stock"), replicas(t, ns, "Deployment", "ours"))
 		} else if ours > stock+500*time.Millisecond {

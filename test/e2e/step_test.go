@@ -396,17 +396,27 @@ func TestAPipelineChangesItsSteps(t *testing.T) {
 // Mistakes are said where people look, and nothing waits in a loop.
 func TestMistakesInStepsAreSaid(t *testing.T) {
 	ns := newNamespace(t)
+	const manifest = "apiVersion: core.kai.io/v1alpha1\nkind: Step\nmetadata: {name: %s}\nspec: {%s}\n"
 	step := func(name, spec string) {
 		t.Helper()
-		create(t, ns, "apiVersion: core.kai.io/v1alpha1\nkind: Step\nmetadata: {name: %s}\nspec: {%s}\n", name, spec)
+		create(t, ns, manifest, name, spec)
+	}
+	// Mistakes with which nothing can be made are refused. Where the webhook was not there they are stored all the same.
+	refused := func(name, spec, says string) {
+		t.Helper()
+		text := fmt.Sprintf(manifest, name, spec)
+		if out, err := cluster.KubectlInput(t.Context(), text, "-n", ns, "create", "-f", "-"); err == nil || !strings.Contains(out+err.Error(), says) {
+			t.Errorf("Step %s is not refused with %q: %s %v", name, says, out, err)
+		}
+		kubectl(t, ns, text, "create", "--as="+kubetideUser, "-f", "-")
 	}
 	const main = "containers: [{name: main, image: simulated}]"
 	long := strings.Repeat("a", 64)
 	kubectl(t, ns, "", "create", "deployment", "taken-deployment", "--image=simulated")
-	step(strings.Repeat("b", 60), main)
-	step(long, main)
-	step("a.b", main)
-	step("empty", "maxReplicas: 1")
+	refused(strings.Repeat("b", 60), main, "has 60 characters")
+	refused(long, main, "has 64 characters")
+	refused("a.b", main, "gives no valid name")
+	refused("empty", "maxReplicas: 1", "spec.containers")
 	step("bounds", main+", minReplicas: 5, maxReplicas: 2")
 	step("refused", "containers: [{name: Main, image: simulated}]")
 	step("taken", main)
