@@ -35,11 +35,12 @@ func kubetidePods(t *testing.T) []corev1.Pod {
 	return list.Items
 }
 
-// kubetideAddress is where Kubetide serves the metrics APIs itself.
+// kubetideAddress is where Kubetide serves the metrics APIs itself. A pod that a rollout replaced is ready until it is gone, but
+// gets no requests any more.
 func kubetideAddress(t *testing.T) string {
 	t.Helper()
 	for _, p := range kubetidePods(t) {
-		if isReady(&p) {
+		if isReady(&p) && p.DeletionTimestamp == nil {
 			return net.JoinHostPort(p.Status.PodIP, "6443")
 		}
 	}
