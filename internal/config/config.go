@@ -40,6 +40,7 @@ type Config struct {
 	Engine     Engine
 	Step       Step
 	StackSet   StackSet
+	Cluster    Cluster
 }
 
 // General says what runs, where, and how it stops.
@@ -155,6 +156,10 @@ func Default() *Config {
 		Sources:    Sources{ZMONTokenName: "zmon", NakadiTokenName: "nakadi", CredentialsDir: "/meta/credentials"},
 		Outbound:   Outbound{RequestsPerSecond: 500},
 		Engine:     Engine{ReconcileConcurrency: 16, Validation: ValidationEnforce},
+		Cluster: Cluster{
+			Name: "kubetide", JoinTimeout: time.Minute, RejoinInterval: 15 * time.Second, SuspectAfter: 3 * time.Second, SyncTimeout: 10 * time.Second,
+			Sharding: ShardingOn, GossipBindAddr: ":8003", StreamBindAddr: ":8004",
+		},
 	}
 }
 
@@ -434,11 +439,16 @@ func (c *Config) Validate() error {
 	needsPrometheus("skipper-ingress-metrics", c.Ingress.SkipperIngressMetrics)
 	needsPrometheus("skipper-routegroup-metrics", c.Ingress.SkipperRouteGroupMetrics)
 	needsPrometheus("external-rps-metrics", c.Ingress.ExternalRPSMetrics)
-	ports := map[int]string{}
-	for _, p := range []struct {
+	type port struct {
 		flag string
 		port int
-	}{{"secure-port", c.Serving.SecurePort}, {"admin.port", c.Admin.Port}, {"webhook.port", c.Webhook.Port}} {
+	}
+	used := []port{{"secure-port", c.Serving.SecurePort}, {"admin.port", c.Admin.Port}, {"webhook.port", c.Webhook.Port}}
+	if c.Cluster.Joins() {
+		used = append(used, port{"cluster.gossip.bind-addr", portOf(c.Cluster.GossipBindAddr)}, port{"cluster.stream.bind-addr", portOf(c.Cluster.StreamBindAddr)})
+	}
+	ports := map[int]string{}
+	for _, p := range used {
 		if other, taken := ports[p.port]; taken && p.port != 0 {
 			bad.add(p.flag, "is %d, as --%s is", p.port, other)
 		}

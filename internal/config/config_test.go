@@ -93,6 +93,12 @@ func TestTheNearestSourceWins(t *testing.T) {
 			c.Prometheus.AdditionalTokenFiles = []string{"b=/b"}
 			c.Ingress.SkipperBackendsAnnotations, c.AWS.Regions = []string{"one", "two"}, []string{"eu-central-1"}
 		}},
+		"the documented file of a cluster": {inputs{file: "cluster:\n  node_id_prefix: ${POD_NAME}-\n  join:\n    - kubetide\n", env: map[string]string{"POD_NAME": "kubetide-0"}}, func(c *Config) {
+			c.Cluster.NodeIDPrefix, c.Cluster.Join = "kubetide-0-", []string{"kubetide"}
+		}},
+		"a section inside the cluster's": {inputs{file: "cluster: {gossip: {bind_addr: '[fd00::1]:9003'}, stream: {bind_addr: 10.0.0.1:9004}, sharding: off}\n"}, func(c *Config) {
+			c.Cluster.GossipBindAddr, c.Cluster.StreamBindAddr, c.Cluster.Sharding = "[fd00::1]:9003", "10.0.0.1:9004", "off"
+		}},
 		"what a Service of the same name injects is none": {inputs{env: map[string]string{"KUBETIDE_PORT": "tcp://10.96.0.1:443", "KUBETIDE_SERVICE_HOST": "10.96.0.1"}}, func(*Config) {}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -117,6 +123,12 @@ func TestMistakesAreNamedInOneLine(t *testing.T) {
 		"an unknown key":                            {inputs{file: "log:\n  level: info\nservign:\n  x: 1\n"}, `line 3: unknown key "servign"`},
 		"an unknown key in a section":               {inputs{file: "log:\n  volume: info\n"}, `line 2: unknown key "log.volume"`},
 		"a key of another section":                  {inputs{file: "log:\n  port: 1\n"}, `line 2: unknown key "log.port"`},
+		"an unknown key deeper":                     {inputs{file: "cluster:\n  gossip: {interval: 1s}\n"}, `line 2: unknown key "cluster.gossip.interval"`},
+		"a section that is a value":                 {inputs{file: "cluster:\n  gossip: 8003\n"}, `line 2: cluster.gossip must be a mapping`},
+		"addresses without a port":                  {inputs{args: []string{"--cluster.gossip.bind-addr=10.0.0.1"}}, `--cluster.gossip.bind-addr: must be an IP address and a port as in 10.0.0.1:8003, [::1]:8003 or :8003, is "10.0.0.1"`},
+		"a node's name with a space":                {inputs{args: []string{"--cluster.node-id=a b"}}, `--cluster.node-id: must be up to 128 letters`},
+		"half a cluster":                            {inputs{args: []string{"--cluster.sharding=half", "--cluster.rejoin-interval=1ms"}}, `--cluster.rejoin-interval: must be at least 1s, is 1ms; --cluster.sharding: must be on or off, is "half"`},
+		"a port that is taken, in a cluster":        {inputs{args: []string{"--cluster.join=x", "--cluster.stream.bind-addr=:8003"}}, `--cluster.stream.bind-addr: is 8003, as --cluster.gossip.bind-addr is`},
 		"a section inside a section":                {inputs{file: "log:\n  log: {level: info}\n"}, `line 2: unknown key "log.log"`},
 		"a dotted key":                              {inputs{file: "a: 1\n\"log.level\": info\n"}, `unknown key "a"`},
 		"the file's own settings in the file":       {inputs{file: "config: {path: x}"}, `unknown key "config"`},

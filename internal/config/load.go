@@ -42,6 +42,7 @@ func (c *Config) sections() []section {
 		{"engine", "engine", "", &c.Engine},
 		{"steps", "step", "step-", &c.Step},
 		{"stacksets", "stackset", "", &c.StackSet},
+		{"cluster", "cluster", "cluster.", &c.Cluster},
 	}
 }
 
@@ -119,8 +120,12 @@ func Load(commandLine cliflag.NamedFlagSets, lookupEnv func(string) (string, boo
 			s := &Setting{Key: key, Source: "default", flag: f}
 			settings = append(settings, s)
 			byKey[key] = s
+			for i, c := range key {
+				if c == '.' {
+					groups[key[:i]] = true
+				}
+			}
 		})
-		groups[name] = true
 	}
 	over := func(s *Setting) error {
 		if text, ok := lookupEnv(envName(s.flag.Name)); ok {
@@ -236,7 +241,7 @@ func apply(node *yaml.Node, prefix string, groups map[string]bool, settings map[
 			if err := set(s, value); err != nil {
 				return fmt.Errorf("line %d: key %q: %w", value.Line, key, err)
 			}
-		case prefix == "" && groups[key] && key != "":
+		case groups[key]:
 			if err := apply(value, key, groups, settings, seen); err != nil {
 				return err
 			}
@@ -286,24 +291,25 @@ func oneLine(err error) error {
 
 // Write prints the settings as a configuration file, each with its source.
 func Write(w io.Writer, settings []Setting) error {
-	section := ""
+	var open []string // the sections that the last line stands in
 	for _, s := range settings {
-		group, name, inGroup := strings.Cut(s.Key, ".")
-		indent := "  "
-		if !inGroup {
-			group, name, indent = "", s.Key, ""
+		path := strings.Split(s.Key, ".")
+		name, sections := path[len(path)-1], path[:len(path)-1]
+		same := 0
+		for same < min(len(open), len(sections)) && open[same] == sections[same] {
+			same++
 		}
-		if group != section {
-			section = group
-			if _, err := fmt.Fprintf(w, "%s:\n", group); err != nil {
+		for depth, section := range sections[same:] {
+			if _, err := fmt.Fprintf(w, "%s%s:\n", strings.Repeat("  ", same+depth), section); err != nil {
 				return err
 			}
 		}
+		open = sections
 		value := s.Value
 		if s.flag.Value.Type() == "string" {
 			value = strconv.Quote(value)
 		}
-		if _, err := fmt.Fprintf(w, "%s%s: %s # %s\n", indent, name, value, s.Source); err != nil {
+		if _, err := fmt.Fprintf(w, "%s%s: %s # %s\n", strings.Repeat("  ", len(sections)), name, value, s.Source); err != nil {
 			return err
 		}
 	}
