@@ -122,7 +122,7 @@ func TestNoRightIsAWildcard(t *testing.T) {
 			}
 		}
 	}
-	if roles != 11 {
+	if roles != 13 {
 		t.Errorf("%d roles", roles)
 	}
 }
@@ -171,7 +171,7 @@ func TestTheManifestsAndTheServerMeanTheSameObjects(t *testing.T) {
 	}
 	slices.Sort(services)
 	for what, pair := range map[string][2][]string{
-		"the Secret":                     {{certificateSecret}, named(own, "secrets")},
+		"the Secret":                     {{certificateSecret(c)}, named(own, "secrets")},
 		"the Lease":                      {{kapacity.LeaderElectionID, adapterLease, stackset.LeaderElectionID, kai.LeaderElectionID}, named(own, "leases")},
 		"the APIServices whose bundles":  {apiServicesSorted(), named(adapter, "apiservices")},
 		"the APIServices there are":      {apiServicesSorted(), services},
@@ -213,6 +213,40 @@ func TestTheManifestsAndTheServerMeanTheSameObjects(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, judged); diff != "" {
 		t.Errorf("what is judged (-server +manifests):\n%s", diff)
+	}
+}
+
+// Whoever may view a namespace may view what of Kubetide's is there; what the engine writes for itself is nobody's to edit.
+func TestWhoMayViewOrEditANamespaceMaySoWithKubetidesKinds(t *testing.T) {
+	files, err := filepath.Glob("../../deploy/crds/*_*.yaml")
+	if err != nil || len(files) < 10 {
+		t.Fatal(files, err)
+	}
+	var kinds []string
+	for _, file := range files {
+		group, plural, _ := strings.Cut(strings.TrimSuffix(filepath.Base(file), ".yaml"), "_")
+		kinds = append(kinds, plural+"."+group)
+	}
+	may := func(role string, verbs ...string) (out []string) {
+		for _, rule := range find(t, "ClusterRole", role).Rules {
+			if slices.Equal(rule.Verbs, verbs) {
+				for _, resource := range rule.Resources {
+					out = append(out, resource+"."+rule.APIGroups[0])
+				}
+			}
+		}
+		slices.Sort(out)
+		return out
+	}
+	slices.Sort(kinds)
+	if diff := cmp.Diff(kinds, may("kubetide-view", "get", "list", "watch")); diff != "" {
+		t.Errorf("to view (-CRDs +role):\n%s", diff)
+	}
+	kinds = slices.DeleteFunc(kinds, func(kind string) bool {
+		return strings.HasPrefix(kind, "horizontalportraits.") || strings.HasPrefix(kind, "replicaprofiles.") || strings.HasPrefix(kind, "clusterscalingschedules.")
+	})
+	if diff := cmp.Diff(kinds, may("kubetide-edit", "create", "update", "patch", "delete", "deletecollection")); diff != "" {
+		t.Errorf("to edit (-CRDs +role):\n%s", diff)
 	}
 }
 
