@@ -1,5 +1,6 @@
 // Package collection asks each wanted query's source again and again and hands the results to the store. It decides when
 // (interval, jitter, back-off, a source's own instants) and how many at a time; it knows neither HPAs nor the metrics APIs.
+// In a cluster it asks whose turn it is.
 //
 // One loop holds the instants in a heap and starts a goroutine for each collection that is due. Sources that hang cannot
 // starve the others: a query whose last collection was slow waits in a pool of its own, and in each pool a namespace has
@@ -57,6 +58,9 @@ type Options struct {
 	// Report is told the outcome of each collection: nil, a partial failure or a warning (points > 0), or why there is no value.
 	// It must not block. May be nil.
 	Report func(q sample.Query, points int, err error)
+	// Turn is asked when a query is due: whether to collect it now, and if not, when to ask again. It is called from one goroutine
+	// that holds no lock, and must not block. Nil always collects.
+	Turn func(q sample.Query) (collect bool, next time.Time)
 	// Clock is the real one if nil.
 	Clock clock.Clock
 	// Deadline is DefaultDeadline if 0.
@@ -80,10 +84,11 @@ type Scheduler struct {
 	ctx     context.Context // of Run; nil before and after it
 	jobs    map[sample.Query]*job
 	due     dueHeap
+	asked   uint64 // how often Reconsider was called
 	pools   [2]*pool
 	hanging *pool         // nothing starts in it
 	fast    []run         // those that began in the first pool up to slowAfter ago, the oldest first; some have ended
-	cold    int           // jobs whose first collection has not ended
+	cold    int           // jobs that are not warm
 	allWarm chan struct{} // closed when cold becomes 0
 }
 
@@ -94,14 +99,15 @@ type job struct {
 
 	at       time.Time // when it is due; position >= 0 while it is in the heap
 	position int
-	busy     bool // waiting for a pool, or running
+	busy     bool // its turn is being asked for, it waits for a pool, or it runs
 	again    bool // asked for while busy
+	declined bool // it was not its turn, and it has not been since
 	removed  bool
 	cancel   context.CancelFunc
 
 	started  time.Time
 	pool     *pool // that the running collection counts in; nil if none runs
-	warm     bool  // its first collection has ended
+	warm     bool  // its first collection has ended, or it was not its turn
 	worked   bool  // it had a value once
 	spread   bool  // its phase has been set
 	slow     bool  // its last collection took more than half of its time
@@ -182,6 +188,19 @@ func (s *Scheduler) Recollect(match func(sample.Query) bool) {
 	}
 }
 
+// Reconsider asks Turn again for the queries whose turn it was not, because who has which turn may have changed.
+func (s *Scheduler) Reconsider() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.asked++
+	now := s.Clock.Now()
+	for _, j := range s.jobs {
+		if j.declined && !j.busy {
+			s.schedule(j, now)
+		}
+	}
+}
+
 // Collect collects one query now.
 func (s *Scheduler) Collect(q sample.Query) {
 	s.mu.Lock()
@@ -200,7 +219,7 @@ func (s *Scheduler) hasten(j *job) {
 	}
 }
 
-// Warm waits until every query that has been added was collected once, with or without success.
+// Warm waits until every query that has been added was collected once, with or without success, or was not to be collected here.
 func (s *Scheduler) Warm(ctx context.Context) error {
 	for {
 		s.mu.Lock()
@@ -247,10 +266,17 @@ func (s *Scheduler) Run(ctx context.Context) {
 		now := s.Clock.Now()
 		s.beat.Store(&now)
 		s.mu.Lock()
+		var due []*job
 		for len(s.due) > 0 && !s.due[0].at.After(now) {
 			j := heap.Pop(&s.due).(*job)
 			s.metrics.lag.Observe(now.Sub(j.at).Seconds())
 			j.busy = true
+			due = append(due, j)
+		}
+		if s.Turn != nil {
+			due = s.turns(due)
+		}
+		for _, j := range due {
 			s.pool(j).enqueue(j)
 		}
 		s.moveHanging(now)
@@ -279,6 +305,37 @@ func (s *Scheduler) Run(ctx context.Context) {
 		case <-s.wake:
 		}
 	}
+}
+
+// turns returns the jobs whose turn it is, and makes the others wait. s.mu is held, but not while Turn is asked.
+func (s *Scheduler) turns(due []*job) []*job {
+	asked := s.asked
+	next := make([]time.Time, len(due)) // zero for those whose turn it is
+	s.mu.Unlock()
+	for i, j := range due {
+		if collect, at := s.Turn(j.query); !collect {
+			next[i] = latest(at, s.Clock.Now().Add(minGap))
+		}
+	}
+	s.mu.Lock()
+	mine := due[:0]
+	for i, j := range due {
+		switch {
+		case next[i].IsZero():
+			j.declined = false
+			mine = append(mine, j)
+		case j.removed:
+		default:
+			if asked != s.asked {
+				next[i] = s.Clock.Now()
+			}
+			// Whoever collects it gives it its phase, and its answer will come from there.
+			j.busy, j.again, j.declined, j.spread = false, false, true, true
+			s.warmed(j)
+			s.schedule(j, next[i])
+		}
+	}
+	return mine
 }
 
 // start starts what the pools have room for. s.mu is held.
@@ -421,12 +478,13 @@ func (s *Scheduler) nextChange(j *job, started time.Time) (at time.Time) {
 }
 
 // soonest is the earliest instant at which the job may start again.
-func (s *Scheduler) soonest(j *job) time.Time {
-	now := s.Clock.Now()
-	if earliest := j.started.Add(minGap); earliest.After(now) {
-		return earliest
+func (s *Scheduler) soonest(j *job) time.Time { return latest(s.Clock.Now(), j.started.Add(minGap)) }
+
+func latest(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
 	}
-	return now
+	return a
 }
 
 // delay is the time from the start of the last collection to that of the next.
