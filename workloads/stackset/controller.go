@@ -100,15 +100,27 @@ type failure struct {
 
 // Reconcile brings one StackSet closer to what it should be.
 func (c *controller) Reconcile(ctx context.Context, request reconcile.Request) (reconcile.Result, error) {
+	defer func() {
+		if p := recover(); p != nil {
+			panics.Inc()
+			panic(p)
+		}
+	}()
 	set := &zalando.StackSet{}
-	if err := c.client.Get(ctx, request.NamespacedName, set); err != nil {
-		return reconcile.Result{}, client.IgnoreNotFound(err)
+	err := c.client.Get(ctx, request.NamespacedName, set)
+	if client.IgnoreNotFound(err) != nil {
+		return reconcile.Result{}, err
 	}
-	if !c.manages(set) || set.DeletionTimestamp != nil {
+	if err != nil || !c.manages(set) || set.DeletionTimestamp != nil {
+		told.forget(request.NamespacedName)
 		return reconcile.Result{}, nil // what was made of it goes with it
 	}
 	r := &round{controller: c, set: set, now: c.clock.Now(), version: set.Status.ObservedStackVersion}
-	if err := r.run(ctx); err != nil {
+	err = r.run(ctx)
+	if r.faulty(err) {
+		faults.Inc()
+	}
+	if err != nil {
 		return reconcile.Result{}, fmt.Errorf("stackset %s/%s: %w", set.Namespace, set.Name, err)
 	}
 	if r.again.IsZero() {
@@ -330,6 +342,12 @@ func (r *round) cleanUp(ctx context.Context) error {
 		r.recorder.Eventf(r.set, corev1.EventTypeNormal, "DeletedExcessStack", "Deleted excess stack %s", v.Stack.Name)
 	}
 	return errors.Join(errs...)
+}
+
+// faulty tells that the round failed, or found a mistake. That somebody else was faster is neither.
+func (r *round) faulty(err error) bool {
+	return err != nil && !apierrors.IsConflict(err) || len(r.problems) > 0 ||
+		slices.ContainsFunc(r.failures(), func(f failure) bool { return f.message != "" })
 }
 
 func (r *round) problem(reason string, err error) {

@@ -315,6 +315,12 @@ func TestAStackWithAMistakeGetsNoTrafficAndSaysWhy(t *testing.T) {
 		"a Secret that is not there": {mistake: func(s *zalando.StackSpec) {
 			s.ConfigurationResources = []zalando.ConfigurationResourcesSpec{{SecretRef: &corev1.LocalObjectReference{Name: "shop-v2-keys"}}}
 		}, reason: "FailedManageSecretRefs", says: "Secret shop-v2-keys, which configurationResources names, does not exist", noDeployment: true},
+		"an inline ConfigMap whose name somebody has": {mistake: func(s *zalando.StackSpec) {
+			s.ConfigurationResources = []zalando.ConfigurationResourcesSpec{{ConfigMap: &zalando.ConfigMapSpec{Name: "foreign", Data: map[string]string{"a": "1"}}}}
+		}, reason: "FailedManageConfigMap", says: "ConfigMap shop-v2-foreign is there already, and was not made for this Stack", noDeployment: true},
+		"credentials without tokens": {mistake: func(s *zalando.StackSpec) {
+			s.ConfigurationResources = []zalando.ConfigurationResourcesSpec{{PlatformCredentialsSet: &zalando.PCS{Name: "shop-v2-credentials"}}}
+		}, reason: "FailedManagePlatformCredentialsSet", says: "platformCredentialsSet has no tokens", noDeployment: true},
 		"pods that the API server refuses": {mistake: func(s *zalando.StackSpec) { s.PodTemplate.Spec.Containers[0].Name = "Main" }, admit: func(o client.Object) error {
 			if d, ok := o.(*appsv1.Deployment); ok && d.Spec.Template.Spec.Containers[0].Name == "Main" {
 				return apierrors.NewInvalid(schema.GroupKind{Group: "apps", Kind: "Deployment"}, d.Name, nil)
@@ -328,7 +334,8 @@ func TestAStackWithAMistakeGetsNoTrafficAndSaysWhy(t *testing.T) {
 				w.admit = tc.admit
 			}
 			o := options
-			o.ConfigMaps, o.Secrets = true, true
+			o.ConfigMaps, o.Secrets, o.PlatformCredentialsSets = true, true, true
+			w.add(&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "shop-v2-foreign"}})
 			c := w.controller(o)
 			w.settle(c)
 			w.version("v2", tc.mistake)
@@ -470,6 +477,30 @@ func TestWhatSomebodyElseHasIsNotTaken(t *testing.T) {
 	w = newWorld(t, stackSet(), &zalando.Stack{ObjectMeta: metav1.ObjectMeta{Name: "shop-v1"}})
 	w.look(w.controller(options))
 	condition(t, w.set().Status.Conditions, ConditionDegraded, metav1.ConditionTrue, "FailedCreateStack", "stack shop-v1 is there already")
+}
+
+func TestAStackWhoseSegmentSomebodyElseHasGetsNoTrafficAndKeepsNobodyFromIt(t *testing.T) {
+	w, c := two(t, 100, 0)
+	name := "shop-v3" + generate.SegmentSuffix
+	w.add(&networkingv1.Ingress{ObjectMeta: metav1.ObjectMeta{Name: name, OwnerReferences: []metav1.OwnerReference{{Kind: "Other", Name: "x", UID: "x"}}}})
+	w.version("v3", nil)
+	w.weights(map[string]float64{"shop-v1": 50, "shop-v2": 50})
+	w.settle(c)
+	if diff := cmp.Diff(map[string]int{"shop-v1": 50, "shop-v2": 50}, w.shares()); diff != "" {
+		t.Error(diff)
+	}
+	const says = "Ingress shop-v3-traffic-segment is there already, and was not made for this Stack"
+	condition(t, w.set().Status.Conditions, ConditionDegraded, metav1.ConditionTrue, "FailedManageIngressSegment", says)
+	condition(t, w.stack("shop-v3").Status.Conditions, ConditionDegraded, metav1.ConditionTrue, "FailedManageIngressSegment", says)
+	w.weights(map[string]float64{"shop-v3": 100})
+	w.settle(c)
+	if diff := cmp.Diff(map[string]int{"shop-v1": 50, "shop-v2": 50}, w.shares()); diff != "" {
+		t.Error(diff)
+	}
+	condition(t, w.set().Status.Conditions, ConditionTrafficSwitched, metav1.ConditionFalse, ReasonStacksNotReady, "shop-v3")
+	if o := get(w, name, &networkingv1.Ingress{}); len(o.Labels) > 0 || len(o.Annotations) > 0 || o.OwnerReferences[0].UID != "x" {
+		t.Errorf("it was touched: %+v", o)
+	}
 }
 
 func TestMistakesOfTheStackSetAreSaid(t *testing.T) {

@@ -2,6 +2,7 @@ package stackset
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"reflect"
 	"slices"
@@ -179,45 +180,72 @@ func lack(stack *zalando.Stack, live, want client.Object) string {
 	return ""
 }
 
-// references finds what the Stack refers to and adopts it.
+// references sees to what configurationResources names: what is there is adopted, what the Stack's spec holds is made.
 func (r *round) references(ctx context.Context, v *version) (missing []failure, err error) {
-	if len(v.Stack.Spec.ConfigurationResources) == 0 || !r.options.ConfigMaps && !r.options.Secrets {
+	o := r.options
+	if len(v.Stack.Spec.ConfigurationResources) == 0 || !o.ConfigMaps && !o.Secrets && !o.PlatformCredentialsSets {
 		return nil, nil
+	}
+	// lacking keeps what is wrong, and returns what only another round can mend.
+	lacking := func(reason string, err error) error {
+		switch {
+		case err == nil:
+			return nil
+		case apierrors.IsForbidden(err):
+			err = fmt.Errorf("%w: bind ClusterRole kubetide-stackset-configuration to Kubetide's ServiceAccount", err)
+		case apierrors.ReasonForError(err) != metav1.StatusReasonUnknown && !refused(err):
+			return err
+		}
+		missing = append(missing, failure{reason: reason, message: err.Error()})
+		r.wake(r.now.Add(lookAgain))
+		return nil
 	}
 	configMaps, secrets, err := v.References()
 	if err != nil {
 		return []failure{{reason: "FailedManageConfigMapRefs", message: err.Error()}}, nil //nolint:nilerr // it is the Stack's mistake, and told as such
 	}
-	look := func(enabled bool, kind string, names []string, object func() client.Object) error {
-		for _, name := range names {
-			if !enabled {
-				return nil
-			}
-			o := object()
-			err := r.direct.Get(ctx, types.NamespacedName{Namespace: v.Stack.Namespace, Name: name}, o)
-			if err == nil {
-				err = r.adopt(ctx, v, kind, o)
-			}
-			switch {
-			case err == nil:
-				continue
-			case apierrors.IsNotFound(err):
-				err = fmt.Errorf("%s %s, which configurationResources names, does not exist", kind, name)
-			case apierrors.IsForbidden(err):
-				err = fmt.Errorf("%w: bind ClusterRole kubetide-stackset-configuration to Kubetide's ServiceAccount", err)
-			case apierrors.ReasonForError(err) != metav1.StatusReasonUnknown:
-				return fmt.Errorf("%s %s: %w", kind, name, err)
-			}
-			missing = append(missing, failure{reason: "FailedManage" + kind + "Refs", message: err.Error()})
-			r.wake(r.now.Add(lookAgain))
+	adopt := func(kind, name string, object client.Object) error {
+		err := r.direct.Get(ctx, types.NamespacedName{Namespace: v.Stack.Namespace, Name: name}, object)
+		if apierrors.IsNotFound(err) {
+			err = fmt.Errorf("%s %s, which configurationResources names, does not exist", kind, name)
+		} else if err == nil {
+			err = r.adopt(ctx, v, kind, object)
 		}
-		return nil
+		return lacking("FailedManage"+kind+"Refs", err)
 	}
-	if err := look(r.options.ConfigMaps, "ConfigMap", configMaps, func() client.Object { return &corev1.ConfigMap{} }); err != nil {
-		return nil, err
+	var errs []error
+	if o.ConfigMaps {
+		for _, name := range configMaps {
+			errs = append(errs, adopt("ConfigMap", name, &corev1.ConfigMap{}))
+		}
+		for _, want := range v.ConfigMaps() {
+			errs = append(errs, lacking("FailedManageConfigMap", r.configure(ctx, v, want, &corev1.ConfigMap{})))
+		}
 	}
-	err = look(r.options.Secrets, "Secret", secrets, func() client.Object { return &corev1.Secret{} })
-	return missing, err
+	if o.Secrets {
+		for _, name := range secrets {
+			errs = append(errs, adopt("Secret", name, &corev1.Secret{}))
+		}
+	}
+	if o.PlatformCredentialsSets {
+		const reason = "FailedManagePlatformCredentialsSet"
+		all, err := v.PlatformCredentialsSets()
+		errs = append(errs, lacking(reason, err))
+		for _, want := range all {
+			errs = append(errs, lacking(reason, r.configure(ctx, v, want, &zalando.PlatformCredentialsSet{})))
+		}
+	}
+	return missing, errors.Join(errs...)
+}
+
+// configure makes an object that the Stack's spec holds, or brings it to what that says. live is an empty one.
+func (r *round) configure(ctx context.Context, v *version, want, live client.Object) error {
+	live, err := find(ctx, r.direct, client.ObjectKeyFromObject(want), live)
+	if err != nil {
+		return fmt.Errorf("%s %s: %w", kindOf(want), want.GetName(), err)
+	}
+	_, err = r.ensure(ctx, v, live, want)
+	return err
 }
 
 func (r *round) adopt(ctx context.Context, v *version, kind string, o client.Object) error {

@@ -110,6 +110,7 @@ func known(mapper apimeta.RESTMapper, gvk schema.GroupVersionKind) (bool, error)
 // start adds the controller. It has a cache of its own, which holds only objects that carry the label of a StackSet: the engine's holds
 // others, and of some of them less.
 func start(mgr ctrl.Manager, opts SetupOptions) error {
+	told.reset()
 	ihpas, err := known(mgr.GetRESTMapper(), kapacity.SchemeGroupVersion.WithKind(kapacity.IHPAKind))
 	if err != nil {
 		return err

@@ -69,7 +69,9 @@ func (r *round) report(ctx context.Context) error {
 			status.Traffic = append(status.Traffic, t)
 		}
 	}
+	told.set(r)
 	if r.decision.Switched {
+		switches.Inc()
 		r.recorder.Event(r.set, corev1.EventTypeNormal, "TrafficSwitched", bounded(r.moves()))
 	}
 	return errors.Join(append(errs, r.reportSet(ctx, status, r.switched()))...)

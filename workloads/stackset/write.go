@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"hash/fnv"
 	"maps"
-	"reflect"
 	"slices"
 	"strings"
 
@@ -60,7 +59,6 @@ func (r *round) carryOut(ctx context.Context, v *version) {
 	if groups, err := v.RouteGroupSegment(v.segment); groups != nil && err == nil && !r.options.RouteGroups {
 		r.note(v, "FailedManageRouteGroup", errNoRouteGroups)
 	}
-	r.note(v, "FailedManageConfigMap", r.configure(ctx, v))
 	if v.outcome.ScaledDown { // or the autoscaler would look on
 		r.autoscale(ctx, v)
 		r.deploy(ctx, v)
@@ -116,33 +114,6 @@ func (r *round) autoscale(ctx context.Context, v *version) {
 		v.live.ihpa, err = keep(ctx, r, v, v.live.ihpa, ihpa)
 	}
 	r.note(v, reason, err)
-}
-
-// configure makes the ConfigMaps and PlatformCredentialsSets of the Stack.
-func (r *round) configure(ctx context.Context, v *version) error {
-	var errs []error
-	put := func(want client.Object) {
-		live, err := find(ctx, r.direct, client.ObjectKeyFromObject(want), reflect.New(reflect.TypeOf(want).Elem()).Interface().(client.Object))
-		if err == nil {
-			_, err = r.ensure(ctx, v, live, want)
-		}
-		if err != nil {
-			errs = append(errs, fmt.Errorf("%s %s: %w", kindOf(want), want.GetName(), err))
-		}
-	}
-	if r.options.ConfigMaps {
-		for _, want := range v.ConfigMaps() {
-			put(want)
-		}
-	}
-	if r.options.PlatformCredentialsSets {
-		all, err := v.PlatformCredentialsSets()
-		errs = append(errs, err)
-		for _, want := range all {
-			put(want)
-		}
-	}
-	return errors.Join(errs...)
 }
 
 // note keeps a failure for the status.
