@@ -1,5 +1,5 @@
-// Package drift tells whether a live object is what the API server makes of a wanted one, without asking it. It is pure: it knows the API
-// server's defaults, and nothing of whose objects they are.
+// Package drift tells whether a live object is what the API server makes of a wanted one, without asking it. It knows the API
+// server's defaults, and nothing of whose objects they are. It is pure but for Settled, which remembers what is no default.
 package drift
 
 import (

@@ -9,12 +9,10 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/record"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -24,6 +22,7 @@ import (
 	"github.com/kubetide/kubetide/internal/traffic"
 	"github.com/kubetide/kubetide/scaler/prescale"
 	"github.com/kubetide/kubetide/scaler/target"
+	"github.com/kubetide/kubetide/workloads/drift"
 	"github.com/kubetide/kubetide/workloads/stackset/generate"
 	stacktraffic "github.com/kubetide/kubetide/workloads/stackset/traffic"
 )
@@ -57,12 +56,8 @@ type controller struct {
 	clock    clock.PassiveClock
 	options  Options
 	// ihpas tells that there are IntelligentHorizontalPodAutoscalers.
-	ihpas bool
-
-	mu sync.Mutex
-	// settled holds, for an object of which the API server made something that is not known to follow from what was wanted, what was
-	// wanted and what came of it. There is nothing to write while both are so.
-	settled map[types.UID]string
+	ihpas   bool
+	settled drift.Settled
 }
 
 // round is one look at a StackSet.

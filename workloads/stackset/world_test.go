@@ -31,6 +31,7 @@ import (
 
 	zalando "github.com/kubetide/kubetide/api/zalando/v1"
 	"github.com/kubetide/kubetide/internal/traffic"
+	"github.com/kubetide/kubetide/workloads/drift"
 	"github.com/kubetide/kubetide/workloads/stackset/generate"
 	"github.com/kubetide/kubetide/workloads/stackset/segment"
 )
@@ -173,9 +174,9 @@ func change[T client.Object](w *world, name string, o T, how func(T)) {
 	w.inside = true
 	defer func() { w.inside = false }()
 	get(w, name, o)
-	before := content(o)
+	before := drift.Content(o)
 	how(o)
-	if !reflect.DeepEqual(before, content(o)) {
+	if !reflect.DeepEqual(before, drift.Content(o)) {
 		o.SetGeneration(o.GetGeneration() + 1)
 	}
 	if err := w.Update(context.Background(), o); err != nil {

@@ -2,10 +2,8 @@ package stackset
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"hash/fnv"
 	"maps"
 	"slices"
 	"strings"
@@ -18,8 +16,6 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -30,9 +26,6 @@ import (
 	"github.com/kubetide/kubetide/workloads/drift"
 	"github.com/kubetide/kubetide/workloads/stackset/generate"
 )
-
-// maxSettled bounds what is remembered of objects, those among them that are gone.
-const maxSettled = 10_000
 
 // errTaken is that of names that somebody else has.
 var errTaken = errors.New("is there already, and was not made for this Stack")
@@ -233,7 +226,7 @@ func intersect(labels, keys map[string]string) map[string]string {
 // update returns what the live object has to become, and whether more than its metadata differs from what is wanted.
 func (r *round) update(live, want client.Object) (next client.Object, drifted bool) {
 	next = live.DeepCopyObject().(client.Object)
-	settled := r.isSettled(live, want)
+	settled := r.settled.Is(live, want)
 	current := live.GetAnnotations()[generate.StackGenerationAnnotation] == want.GetAnnotations()[generate.StackGenerationAnnotation]
 	switch w := want.(type) {
 	case *appsv1.Deployment:
@@ -355,7 +348,7 @@ func (r *round) patch(ctx context.Context, before, next client.Object) error {
 			return r.client.Patch(ctx, o, p, options...)
 		},
 		func(before, is client.Object) bool {
-			return equality.Semantic.DeepEqual(content(before), content(is)) && equality.Semantic.DeepEqual(before.GetOwnerReferences(), is.GetOwnerReferences()) &&
+			return equality.Semantic.DeepEqual(drift.Content(before), drift.Content(is)) && equality.Semantic.DeepEqual(before.GetOwnerReferences(), is.GetOwnerReferences()) &&
 				before.GetAnnotations()[generate.PredicateAnnotation] == is.GetAnnotations()[generate.PredicateAnnotation]
 		})
 }
@@ -379,50 +372,10 @@ func (r *round) remove(ctx context.Context, o client.Object) error {
 	return nil
 }
 
-// content is what is neither metadata nor status.
-func content(o client.Object) map[string]any {
-	all, err := runtime.DefaultUnstructuredConverter.ToUnstructured(o)
-	if err != nil {
-		return map[string]any{"unreadable": err.Error()}
-	}
-	delete(all, "metadata")
-	delete(all, "status")
-	return all
-}
-
-func (c *controller) isSettled(live, want client.Object) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	was, there := c.settled[live.GetUID()]
-	return there && was == fingerprint(live, want)
-}
-
 // settle remembers what the API server has made of an object if that is not what was wanted.
 func (r *round) settle(live, want client.Object) {
 	_, drifted := r.update(live, want)
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if !drifted {
-		delete(r.settled, live.GetUID())
-		return
-	}
-	if r.settled == nil || len(r.settled) >= maxSettled {
-		r.settled = map[types.UID]string{} // at worst each costs a write again
-	}
-	r.settled[live.GetUID()] = fingerprint(live, want)
-}
-
-func fingerprint(objects ...client.Object) string {
-	h := fnv.New128a()
-	for _, o := range objects {
-		if d, ok := o.(*appsv1.Deployment); ok {
-			d = d.DeepCopy()
-			d.Spec.Replicas, d.Spec.Paused = nil, false
-			o = d
-		}
-		_ = json.NewEncoder(h).Encode(content(o))
-	}
-	return string(h.Sum(nil))
+	r.settled.Note(live, want, drifted)
 }
 
 // eventKind is the kind as upstream's Events have it.

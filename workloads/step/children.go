@@ -2,23 +2,18 @@ package step
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"hash/fnv"
 	"reflect"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
-	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/record"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
@@ -26,6 +21,7 @@ import (
 	kai "github.com/kubetide/kubetide/api/kai/v1alpha1"
 	"github.com/kubetide/kubetide/scaler/event"
 	"github.com/kubetide/kubetide/scaler/target"
+	"github.com/kubetide/kubetide/workloads/drift"
 )
 
 // The reasons of failures with objects.
@@ -35,9 +31,6 @@ const (
 	ReasonRefused   = "RefusedByAPIServer"
 	ReasonFailed    = "WriteFailed"
 )
-
-// maxSettled bounds what is remembered of objects, those among them that are gone.
-const maxSettled = 10_000
 
 // failure is why an object is not as it should be. Those of the spec's making are not tried again before something changes.
 type failure struct {
@@ -53,13 +46,8 @@ type children struct {
 	direct   client.Reader
 	recorder record.EventRecorder
 	// owners are of one kind, and each child has their label.
-	owners owners
-
-	mu sync.Mutex
-	// settled holds, for an object whose spec the API server turned into something that is not known to follow from what was wanted
-	// (an admission webhook, a default of a newer version), what was wanted and what came of it. There is nothing to write while both
-	// are so.
-	settled map[types.UID]string
+	owners  owners
+	settled drift.Settled
 }
 
 // ensure creates or patches the child. live is nil if there is none. It returns what is there then.
@@ -91,7 +79,7 @@ func (c *children) ensure(ctx context.Context, owner, live, want client.Object) 
 			return live, f
 		}
 	}
-	next, drifted := update(live, want, c.isSettled(live, want))
+	next, drifted := update(live, want, c.settled.Is(specOf(live), specOf(want)))
 	if equality.Semantic.DeepEqual(live, next) {
 		return live, nil
 	}
@@ -153,44 +141,19 @@ func refusal(doing string, err error) *failure {
 	return f
 }
 
-func (c *children) isSettled(live, want client.Object) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	was, there := c.settled[live.GetUID()]
-	return there && was == fingerprint(live, want)
-}
-
 func (c *children) settle(live, want client.Object) {
 	_, drifted := update(live, want, true)
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if !drifted {
-		delete(c.settled, live.GetUID())
-		return
-	}
-	if c.settled == nil || len(c.settled) >= maxSettled {
-		c.settled = map[types.UID]string{} // at worst each costs a write again
-	}
-	c.settled[live.GetUID()] = fingerprint(live, want)
+	c.settled.Note(specOf(live), specOf(want), drifted)
 }
 
-// fingerprint is of what an object's spec is and should be, without what others own.
-func fingerprint(objects ...client.Object) string {
-	h := fnv.New128a()
-	for _, o := range objects {
-		switch o := o.DeepCopyObject().(type) {
-		case *appsv1.Deployment:
-			o.Spec.Replicas, o.Spec.Paused, o.Spec.Template.ObjectMeta = nil, false, metav1.ObjectMeta{}
-			_ = json.NewEncoder(h).Encode(o.Spec)
-		case *corev1.Service:
-			_ = json.NewEncoder(h).Encode(o.Spec)
-		case *autoscalingv2.HorizontalPodAutoscaler:
-			_ = json.NewEncoder(h).Encode(o.Spec)
-		case *kai.Step:
-			_ = json.NewEncoder(h).Encode(o.Spec)
-		}
+// specOf leaves out the metadata of a Deployment's pods, which is kept whether the spec is settled or not.
+func specOf(o client.Object) client.Object {
+	if d, ok := o.(*appsv1.Deployment); ok {
+		d = d.DeepCopy()
+		d.Spec.Template.ObjectMeta = metav1.ObjectMeta{}
+		return d
 	}
-	return string(h.Sum(nil))
+	return o
 }
 
 func kindOf(o client.Object) string { return reflect.TypeOf(o).Elem().Name() }
