@@ -22,7 +22,8 @@ const (
 )
 
 // Rule is a window between two cron expressions. It is open at an instant whose next start is later than its next end:
-// the start is inclusive, the end exclusive, and a rule whose start and end coincide is never open.
+// the start is inclusive, the end exclusive. So of several starts before an end the last one opens it, and an end with which a start
+// coincides has no window before it.
 //
 // Clocks that skip an hour move what falls into the gap forward by its length. An hour that the clocks show twice fires
 // twice, so a window begins at the first pass and ends at the second, unless both its ends lie in that hour.

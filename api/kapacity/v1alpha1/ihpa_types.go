@@ -243,11 +243,12 @@ type ReplicaCron struct {
 	// +kubebuilder:validation:XValidation:rule=`!self.contains(':') && self != 'Local'`,message="timeZone must be the IANA name of a time zone, for example Europe/Berlin, or UTC"
 	TimeZone string `json:"timeZone,omitempty"`
 
-	// When the window begins, as a cron expression of five fields. The window is open from its start, inclusive, up to
-	// the first end that follows, exclusive; it may cross midnight.
+	// When the window begins, as a cron expression of five fields. The window is open from a start, inclusive, up to the
+	// next end, exclusive, unless another start comes before that end or with it; it may cross midnight.
 	Start CronExpression `json:"start"`
 
-	// When the window ends, as a cron expression of five fields. A window whose start and end are equal never opens.
+	// When the window ends, as a cron expression of five fields. A window that has a start at each of its ends never
+	// opens.
 	End CronExpression `json:"end"`
 
 	// The number of replicas while the window is open. 0 is valid.
@@ -358,7 +359,7 @@ type ScheduledBounds struct {
 	// +kubebuilder:validation:XValidation:rule=`!self.contains(':') && self != 'Local'`,message="timeZone must be the IANA name of a time zone, for example Europe/Berlin, or UTC"
 	TimeZone string `json:"timeZone,omitempty"`
 
-	// When the window begins, as a cron expression of five fields, inclusive.
+	// When the window begins, as a cron expression of five fields, inclusive. Another start before the end takes its place.
 	Start CronExpression `json:"start"`
 
 	// When the window ends, as a cron expression of five fields, exclusive.
