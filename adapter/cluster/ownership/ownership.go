@@ -18,7 +18,8 @@ type Samples []Sample
 // maxSamples is how many nodes' samples are kept. Only those who collected in the last few intervals matter.
 const maxSamples = 8
 
-// With returns the samples with s among them, unless the node has a younger one there.
+// With returns the samples with s among them, unless the node has a younger one there. It takes all over: only what it returns
+// may be used afterwards.
 func (all Samples) With(s Sample) Samples {
 	if i := slices.IndexFunc(all, func(old Sample) bool { return old.Node == s.Node }); i >= 0 {
 		if !s.Taken.After(all[i].Taken) {
