@@ -75,7 +75,7 @@ func BenchmarkLongestLock(b *testing.B) {
 	run("insert 1 pod, of 100 before", func(i int) { insert(appQuery(i%100), pods[i%100][:1]) }, func(i int) { insert(appQuery(i%100), pods[i%100]) })
 	run("insert 100 pods", func(i int) { insert(appQuery(i%100), pods[i%100]) }, nothing)
 	entryOf := func(i int) *entry {
-		e, _ := s.entry(&queries[i*7919%n])
+		e := s.entry(&queries[i*7919%n])
 		return e
 	}
 	run("begin to serve a series", func(i int) { s.served.add(entryOf(i)) }, func(i int) { s.served.remove(entryOf(i + 1)) })
@@ -96,7 +96,7 @@ func BenchmarkLongestLock(b *testing.B) {
 		}
 		clock.SetTime(clock.Now().Add(2 * graveTime))
 	})
-	e, _ := s.entry(new(appQuery(7)))
+	e := s.entry(new(appQuery(7)))
 	run("drop a pod of 100 that is gone", func(i int) { e.forgetPod(pods[7][i%100].UID) }, func(int) { insert(e.query, pods[7]) })
 	run("bar one of 10,000", func(i int) { s.Bar(queries[i%10_000].Series(), true) }, nothing)
 	// Each calls back between two shards, without a lock.

@@ -350,18 +350,22 @@ func filter(points []sample.Point, common labels.Set, requirements labels.Requir
 	if len(open) == 0 {
 		return points
 	}
-	out := points
+	kept := make([]int32, 0, 256) // on the stack, so that the copy can have its size from the start
 	for i := range points {
 		meets := true
 		for j := 0; meets && j < len(open); j++ {
 			meets = open[j].Matches(points[i].Labels)
 		}
-		switch {
-		case !meets && len(out) == len(points): // the first that does not; there is nothing to copy before
-			out = append(make([]sample.Point, 0, len(points)-1), points[:i]...)
-		case meets && len(out) < len(points):
-			out = append(out, points[i])
+		if meets {
+			kept = append(kept, int32(i))
 		}
+	}
+	if len(kept) == len(points) {
+		return points
+	}
+	out := make([]sample.Point, len(kept))
+	for to, from := range kept {
+		out[to] = points[from]
 	}
 	return out
 }

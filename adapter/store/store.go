@@ -7,7 +7,9 @@
 package store
 
 import (
+	"bytes"
 	"cmp"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/maphash"
@@ -17,7 +19,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-	"unique"
 
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
@@ -41,9 +42,10 @@ type Store struct {
 
 // entry is what is known about one query. Among many series it is in main memory, where each cache line and page costs as much
 // as the rest of a look-up's work. So a look-up goes from a slot to the entry and on to its state, and touches nothing else:
-// entry and state have 128 bytes each, two lines that the allocator aligns, and what only writers and slow paths need is apart.
+// entry and state have 128 bytes each, two lines that the allocator aligns. What only writers and slow paths need is apart, with
+// the part that Insert needs in two lines as well, which the processor can fetch together with the state.
 type entry struct {
-	// last is swapped by writers under mu and read without it.
+	// last is swapped without a lock: a writer that finds another state than the one that its own follows begins again.
 	last atomic.Pointer[state]
 	// address is that of the query's series, in memory if it is not longer.
 	address []byte
@@ -52,15 +54,16 @@ type entry struct {
 }
 
 type rest struct {
-	labels labels.Set
-	maxAge time.Duration
-	query  sample.Query
+	// details are what the query says beside the address, in memory if they are not longer.
+	details []byte
+	memory  [80]byte
+	labels  labels.Set
+	maxAge  time.Duration
+	// subscriptions are replaced under the lock of the query's shard, never changed in place, and read without it.
+	subscriptions atomic.Pointer[[]*subscription]
 
-	wanted   bool // guarded by the lock of the query's shard
-	position int  // in its list, -1 if it is in none; guarded by the list's lock
-
-	mu            sync.Mutex
-	subscriptions []*subscription // replaced, never changed in place
+	query    sample.Query
+	position int // in its list, -1 if it is in none; guarded by the list's lock
 }
 
 // state is never changed after it was published.
@@ -97,8 +100,7 @@ var unasked = (&entry{rest: &rest{}}).state(nil, time.Time{}, errors.New("nothin
 // two queries with one Series only one may be served at a time. Adding again changes served only.
 func (s *Store) Add(q sample.Query, served bool) {
 	e, shard := s.open(&q)
-	if !e.wanted {
-		e.wanted = true
+	if !e.wanted() {
 		e.last.Store(e.state(nil, time.Time{}, errors.New("it has not been collected yet")))
 	}
 	shard.mu.Unlock()
@@ -117,22 +119,18 @@ func (s *Store) Forget(q sample.Query) {
 	shard, hash, has := s.find(&q)
 	shard.mu.Lock()
 	e := shard.get(hash, has)
-	if e == nil || !e.wanted {
+	if e == nil || !e.wanted() {
 		shard.mu.Unlock()
 		return
 	}
-	e.wanted = false
-	e.mu.Lock()
 	e.last.Store(unasked)
-	subscriptions := e.subscriptions
-	e.mu.Unlock()
-	if len(subscriptions) == 0 {
+	if len(e.subscribed()) == 0 {
 		shard.remove(hash, has)
 	}
 	shard.mu.Unlock()
 	s.pods.remove(e)
 	s.served.remove(e)
-	notify(subscriptions)
+	e.notify()
 }
 
 // Insert makes the result the answer to its query, and reports whether it was accepted: nobody may ask any more, or a
@@ -140,47 +138,34 @@ func (s *Store) Forget(q sample.Query) {
 // old, unless the source said that there is none (sample.ErrNoData); what the query's Fallback makes of that is worked out
 // when somebody reads.
 func (s *Store) Insert(r sample.Result) bool {
-	e, wanted := s.entry(&r.Query)
-	if !wanted {
+	e := s.entry(&r.Query)
+	if e == nil {
 		return false
 	}
 	points, cause := s.check(&r)
-	next := e.state(points, r.Taken, cause)
-	e.mu.Lock()
-	last := e.last.Load()
-	if last.taken().After(r.Taken) {
-		e.mu.Unlock()
-		return false
-	}
-	if points == nil && !errors.Is(cause, sample.ErrNoData) {
-		kept := *last
-		kept.served[0].Answer.Cause = cause
-		next = &kept
-	}
-	if e.query.Fallback != (sample.Fallback{}) {
-		next.spare = last.spareAfter(next, r.Taken)
-	}
-	published := e.publish(next)
-	subscriptions := e.subscriptions
-	e.mu.Unlock()
-	if !published {
-		return false
+	var last, next *state
+	for published := false; !published; published = e.last.CompareAndSwap(last, next) {
+		last = e.last.Load()
+		if last == unasked || last.taken().After(r.Taken) {
+			return false
+		}
+		if points == nil && !errors.Is(cause, sample.ErrNoData) {
+			kept := *last
+			kept.served[0].Answer.Cause = cause
+			next = &kept
+		} else {
+			next = e.state(points, r.Taken, cause)
+		}
+		if r.Query.Fallback != (sample.Fallback{}) {
+			next.spare = last.spareAfter(next, r.Taken)
+		}
 	}
 	if (last.points() == nil) != (next.points() == nil) || !maps.Equal(last.common, next.common) {
-		if m := s.served.metric(e.query.Kind, e.query.Namespace, e.query.Metric); m != nil {
+		if m := s.served.metric(r.Query.Kind, r.Query.Namespace, r.Query.Metric); m != nil {
 			m.shape.Add(1)
 		}
 	}
-	notify(subscriptions)
-	return true
-}
-
-// publish stores the state unless the query was forgotten meanwhile. e.mu is held.
-func (e *entry) publish(next *state) bool {
-	if e.last.Load() == unasked {
-		return false
-	}
-	e.last.Store(next)
+	e.notify()
 	return true
 }
 
@@ -215,7 +200,7 @@ func (s *Store) check(r *sample.Result) ([]sample.Point, error) {
 
 // Answer implements sample.Reader.
 func (s *Store) Answer(q sample.Query) sample.Answer {
-	e, _ := s.entry(&q)
+	e := s.entry(&q)
 	if e == nil {
 		return unasked.served[0].Answer
 	}
@@ -227,17 +212,13 @@ func (s *Store) Answer(q sample.Query) sample.Answer {
 func (s *Store) Subscribe(q sample.Query, notify func()) (cancel func()) {
 	own := &subscription{notify: notify}
 	e, shard := s.open(&q)
-	e.mu.Lock()
-	e.subscriptions = append(slices.Clip(e.subscriptions), own)
-	e.mu.Unlock()
+	e.subscribe(append(slices.Clip(e.subscribed()), own))
 	shard.mu.Unlock()
 	return sync.OnceFunc(func() {
 		shard.mu.Lock()
 		defer shard.mu.Unlock()
-		e.mu.Lock()
-		defer e.mu.Unlock()
-		e.subscriptions = slices.DeleteFunc(slices.Clone(e.subscriptions), func(s *subscription) bool { return s == own })
-		if _, hash, has := s.find(&q); len(e.subscriptions) == 0 && !e.wanted && shard.get(hash, has) == e {
+		e.subscribe(slices.DeleteFunc(slices.Clone(e.subscribed()), func(s *subscription) bool { return s == own }))
+		if _, hash, has := s.find(&q); len(e.subscribed()) == 0 && !e.wanted() && shard.get(hash, has) == e {
 			shard.remove(hash, has)
 		}
 	})
@@ -249,16 +230,14 @@ func (s *Store) Each(f func(sample.Query, sample.Answer)) {
 	var entries []*entry
 	for i := range shards {
 		shard := &s.queries.shards[i]
-		entries = entries[:0]
+		entries = slices.Grow(entries[:0], len(*shard.slots.Load())) // without the lock, as in lockForOneMore
 		shard.mu.Lock()
-		for e := range shard.all {
-			if e.wanted {
-				entries = append(entries, e)
-			}
-		}
+		entries = slices.AppendSeq(entries, shard.all)
 		shard.mu.Unlock()
 		for _, e := range entries {
-			f(e.query, e.answer(now))
+			if last := e.last.Load(); last != unasked {
+				f(e.query, last.answer(now))
+			}
 		}
 	}
 }
@@ -266,44 +245,54 @@ func (s *Store) Each(f func(sample.Query, sample.Answer)) {
 // ForgetPod drops the values of a pod that is gone at once, also from collections that are still running.
 func (s *Store) ForgetPod(namespace string, uid types.UID) {
 	for _, e := range s.pods.bury(namespace, uid, s.clock.Now()) {
-		notify(e.forgetPod(uid))
+		if e.forgetPod(uid) {
+			e.notify()
+		}
 	}
 }
 
-// forgetPod returns who has to be told; nobody if the pod is none of the query's.
-func (e *entry) forgetPod(uid types.UID) []*subscription {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	last := e.last.Load()
+// forgetPod reports whether the pod was one of the query's.
+func (e *entry) forgetPod(uid types.UID) bool {
 	is := func(p sample.Point) bool { return p.UID == uid }
-	if !slices.ContainsFunc(last.points(), is) {
-		return nil
+	for {
+		last := e.last.Load()
+		if !slices.ContainsFunc(last.points(), is) {
+			return false
+		}
+		next := *last
+		a := &next.served[0].Answer
+		a.Points = slices.DeleteFunc(slices.Clone(a.Points), is)
+		if len(a.Points) == 0 {
+			next = *e.state(nil, a.Taken, fmt.Errorf("its last pod is gone: %w", sample.ErrNoData))
+		}
+		if e.last.CompareAndSwap(last, &next) {
+			return true
+		}
 	}
-	next := *last
-	a := &next.served[0].Answer
-	a.Points = slices.DeleteFunc(slices.Clone(a.Points), is)
-	if len(a.Points) == 0 {
-		next = *e.state(nil, a.Taken, fmt.Errorf("its last pod is gone: %w", sample.ErrNoData))
-	}
-	if !e.publish(&next) {
-		return nil
-	}
-	return e.subscriptions
 }
 
-func notify(subscriptions []*subscription) {
-	for _, s := range subscriptions {
+// wanted says that the entry takes results.
+func (e *entry) wanted() bool { return e.last.Load() != unasked }
+
+func (e *entry) subscribed() []*subscription {
+	if all := e.subscriptions.Load(); all != nil {
+		return *all
+	}
+	return nil
+}
+
+func (e *entry) subscribe(all []*subscription) { e.subscriptions.Store(&all) }
+
+func (e *entry) notify() {
+	for _, s := range e.subscribed() {
 		s.notify()
 	}
 }
 
 func (s *Store) newEntry(q sample.Query) *entry {
-	// Series share these strings, so that comparing them touches memory that is in use already.
-	for _, text := range []*string{&q.Namespace, &q.Metric, &q.Selector} {
-		*text = unique.Make(*text).Value()
-	}
 	e := &entry{rest: &rest{query: q, labels: labelsOf(q.Selector), maxAge: q.MaxAge(s.limit), position: -1}}
 	e.address = appendSeries(e.memory[:0], q.Series())
+	e.details = appendDetails(e.rest.memory[:0], &q)
 	e.last.Store(unasked)
 	return e
 }
@@ -316,10 +305,47 @@ func labelsOf(text string) labels.Set {
 	return sample.ExactLabels(selector)
 }
 
+// key is a query as bytes: the address of its series, and behind it its details. To encode a query and to hash and compare the bytes
+// takes no longer than to hash and compare its strings, which lie each in a place of its own.
+type key struct {
+	bytes   []byte
+	address int // its length
+}
+
+func appendKey(to []byte, q *sample.Query) key {
+	to = appendSeries(to, q.Series())
+	return key{address: len(to), bytes: appendDetails(to, q)}
+}
+
+// appendDetails appends all of the query that is not in the address of its series whatever its kind is.
+func appendDetails(to []byte, q *sample.Query) []byte {
+	for _, part := range []string{q.Collector, q.Settings, q.Object.Group, q.Object.Kind, q.Object.Name,
+		q.Target.Group, q.Target.Kind, q.Target.Name} {
+		to = appendPart(to, part)
+	}
+	to = append(to, flag(q.PerReplica), flag(q.Fallback.Fixed))
+	for _, number := range []int64{int64(q.Interval), int64(q.Fallback.Hold), q.Fallback.Milli} {
+		to = binary.AppendVarint(to, number)
+	}
+	return to
+}
+
+func flag(set bool) byte {
+	if set {
+		return 1
+	}
+	return 0
+}
+
+func (k key) is(e *entry) bool {
+	return bytes.Equal(e.address, k.bytes[:k.address]) && bytes.Equal(e.details, k.bytes[k.address:])
+}
+
 // find returns where the query's entry is or belongs, for the methods of the shard.
 func (s *Store) find(q *sample.Query) (where *shard, hash uint64, has func(*entry) bool) {
-	where, hash = s.queries.shard(maphash.Comparable(s.seed, *q))
-	return where, hash, func(e *entry) bool { return e.query == *q }
+	k := appendKey(nil, q)
+	where, hash = s.queries.shard(maphash.Bytes(s.seed, k.bytes))
+	return where, hash, k.is
 }
 
 // open returns the query's entry, made if there is none, with its shard locked. It is made without the lock.
@@ -339,10 +365,12 @@ func (s *Store) open(q *sample.Query) (*entry, *shard) {
 	return e, where
 }
 
-func (s *Store) entry(q *sample.Query) (e *entry, wanted bool) {
-	shard, hash := s.queries.shard(maphash.Comparable(s.seed, *q))
-	e = shard.get(hash, func(e *entry) bool { return e.query == *q })
-	return e, e != nil && e.last.Load() != unasked
+// entry returns the query's entry, nil if there is none.
+func (s *Store) entry(q *sample.Query) *entry {
+	var memory [512]byte // on the stack
+	k := appendKey(memory[:0], q)
+	shard, hash := s.queries.shard(maphash.Bytes(s.seed, k.bytes))
+	return shard.get(hash, k.is)
 }
 
 // state returns the one after a collection that began at taken. points is nil if there is no value, and cause says why.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -595,6 +596,53 @@ func TestStoreEqualsANaiveOne(t *testing.T) {
 			}
 		}
 	})
+}
+
+// Two queries have one key only if they are equal: the store would give one of them the other's values.
+func TestKeysTellQueriesApart(t *testing.T) {
+	text := rapid.SampledFrom([]string{"", "a", "aa", "\x00", "\x01", "\x01a", strings.Repeat("a", 127), strings.Repeat("a", 128), strings.Repeat("a", 600)})
+	fill := func(t *rapid.T, q *sample.Query, field int) {
+		fields := leaves(reflect.ValueOf(q).Elem())
+		switch f := fields[field%len(fields)]; f.Kind() {
+		case reflect.String:
+			f.SetString(text.Draw(t, "text"))
+		case reflect.Bool:
+			f.SetBool(rapid.Bool().Draw(t, "flag"))
+		default:
+			f.SetInt(rapid.Int64Range(-130, 130).Draw(t, "number"))
+		}
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		var q sample.Query
+		n := len(leaves(reflect.ValueOf(q)))
+		for i := range n {
+			fill(t, &q, i)
+		}
+		q.Kind = rapid.SampledFrom([]sample.Kind{sample.Pods, sample.Object, sample.External, sample.Resource}).Draw(t, "kind")
+		other := q
+		for _, i := range rapid.SliceOfN(rapid.IntRange(1, n-1), 1, 3).Draw(t, "change") {
+			fill(t, &other, i)
+		}
+		s := New(clocktesting.NewFakePassiveClock(start), 0)
+		s.Add(q, true)
+		if found := s.entry(&other) != nil; found != (q == other) {
+			t.Fatalf("found: %t\n%s", found, cmp.Diff(q, other))
+		}
+		if s.entry(&q) == nil {
+			t.Fatal("the query itself is not found")
+		}
+	})
+}
+
+func leaves(v reflect.Value) []reflect.Value {
+	if v.Kind() != reflect.Struct {
+		return []reflect.Value{v}
+	}
+	var all []reflect.Value
+	for i := range v.NumField() {
+		all = append(all, leaves(v.Field(i))...)
+	}
+	return all
 }
 
 func TestTextIsTheSelectorsOwn(t *testing.T) {

@@ -122,10 +122,13 @@ func TestLookupsDoNotWaitForWriters(t *testing.T) {
 	}
 }
 
-// A look-up's cost hangs on it: BenchmarkExternalExact.
+// What a look-up and an insert cost hangs on it: BenchmarkExternalExact, BenchmarkInsert.
 func TestWhatALookUpTouchesIsAligned(t *testing.T) {
-	if e, s := unsafe.Sizeof(entry{}), unsafe.Sizeof(state{}); e != 128 || s != 128 {
-		t.Errorf("an entry has %d bytes, a state %d, want 128 each", e, s)
+	if e, r, s := unsafe.Sizeof(entry{}), unsafe.Offsetof(rest{}.query), unsafe.Sizeof(state{}); e != 128 || r != 128 || s != 128 {
+		t.Errorf("an entry has %d bytes, what Insert needs of its rest %d, a state %d, want 128 each", e, r, s)
+	}
+	if r := unsafe.Sizeof(rest{}); r <= 352 || r > 384 {
+		t.Errorf("the rest of an entry has %d bytes, want 353 to 384, which the allocator makes three times 128", r)
 	}
 }
 
