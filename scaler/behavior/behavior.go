@@ -126,6 +126,8 @@ type Decision struct {
 	StabilizedMessage string
 	// Next is when time alone changes Replicas; zero if Replicas is what is wanted within the bounds, or time changes nothing.
 	Next time.Time
+	// NextLimit is when time alone changes Limited or Reason; zero if it does not before Next.
+	NextLimit time.Time
 	// BlockedUntil is Next where the count has to stay although another one is wanted.
 	BlockedUntil time.Time
 	// Steps are the lines in the decision record.

@@ -25,8 +25,10 @@ func Decide(s State, in Inputs, now time.Time) Decision {
 			d.Stabilized, d.StabilizedMessage = ReasonScaleUpStabilized, MessageScaleUpStabilized
 		}
 	}
+	count, limit := p.next(next, in, o, now)
+	d.NextLimit = limit
 	if d.Replicas != merge.Clamp(in.Wanted, in.Min, in.Max).Replicas {
-		d.Next = p.next(next, in, o, now)
+		d.Next = count
 		if d.Replicas == in.Current {
 			d.BlockedUntil = d.Next
 		}
@@ -204,8 +206,8 @@ func (p Policy) apply(start int64, direction int32) int64 {
 
 func saturated(n int64) int32 { return int32(min(max(n, math.MinInt32), math.MaxInt32)) }
 
-// next returns the first time after now at which the outcome is another one; zero for never.
-func (p plan) next(s State, in Inputs, o outcome, now time.Time) time.Time {
+// next returns the first times after now at which the outcome is another count, and at which it is limited by something else; zero for never.
+func (p plan) next(s State, in Inputs, o outcome, now time.Time) (count, limit time.Time) {
 	var times []time.Time
 	add := func(t time.Time, d time.Duration) {
 		if t = t.Add(d); t.After(now) {
@@ -230,11 +232,15 @@ func (p plan) next(s State, in Inputs, o outcome, now time.Time) time.Time {
 	}
 	slices.SortFunc(times, time.Time.Compare)
 	for _, t := range slices.CompactFunc(times, time.Time.Equal) {
-		if p.evaluate(s, in, t).Replicas != o.Replicas {
-			return t
+		then := p.evaluate(s, in, t)
+		if limit.IsZero() && (then.Limited != o.Limited || then.Reason != o.Reason) {
+			limit = t
+		}
+		if then.Replicas != o.Replicas {
+			return t, limit
 		}
 	}
-	return time.Time{}
+	return time.Time{}, limit
 }
 
 // steps says in words what the stages did.

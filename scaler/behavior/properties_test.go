@@ -132,6 +132,13 @@ func TestBoundsAndPoliciesHoldUnderAnyHistory(t *testing.T) {
 			if again.Changed || again.Replicas != d.Replicas || !again.Next.Equal(d.Next) || fmt.Sprint(again.Steps) != fmt.Sprint(d.Steps) {
 				t.Fatalf("asked twice:\n%+v\n%+v", d, again)
 			}
+			// What limits the count changes at NextLimit, and not before.
+			if !d.NextLimit.IsZero() {
+				early, due := Decide(d.State, in, d.NextLimit.Add(-time.Microsecond)), Decide(d.State, in, d.NextLimit)
+				if early.Reason != d.Reason || early.Limited != d.Limited || due.Reason == d.Reason && due.Limited == d.Limited {
+					t.Fatalf("at %s, with a next limit at %s:\n%+v\njust before\n%+v\nthen\n%+v", at, d.NextLimit, d, early, due)
+				}
+			}
 			for _, n := range []int{len(d.State.Highest), len(d.State.Lowest), len(d.State.Ups), len(d.State.Downs)} {
 				if n > MaxEntries {
 					t.Fatalf("%d entries", n)

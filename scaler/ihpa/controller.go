@@ -235,7 +235,7 @@ func (r *Reconciler) decide(ctx context.Context, rd *round) (time.Time, error) {
 	}
 	r.setHealth(o, m)
 	steps := []decision.Step{m.Step}
-	w := r.want(rd, m, b, current)
+	w := r.setWanted(rd, m, b, current)
 	steps, ahead := append(steps, w.steps...), w.outlook
 	ahead.wake(m.Next, "a portrait changes with time")
 	ahead.wake(b.Next, "a window of scheduledBounds opens or closes")
@@ -278,9 +278,10 @@ func (r *Reconciler) decide(ctx context.Context, rd *round) (time.Time, error) {
 			order = &profile.Online // a rollback counts as well
 		}
 	}
-	if err := r.order(ctx, rd, w, order); err != nil {
+	if err := r.confirm(ctx, rd, w, order); err != nil {
 		return time.Time{}, err
 	}
+	o.Status.Behavior = behaviorStatus(w.ordered(order, now))
 
 	// ScalingActive waits for the write: were it set before, it would flap with each failed attempt. Where it is true already, that
 	// would be a write of its own for nothing but its generation.

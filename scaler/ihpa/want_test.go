@@ -14,7 +14,9 @@ import (
 
 	kapacity "github.com/kubetide/kubetide/api/kapacity/v1alpha1"
 	zalando "github.com/kubetide/kubetide/api/zalando/v1"
+	"github.com/kubetide/kubetide/scaler/bounds"
 	"github.com/kubetide/kubetide/scaler/enginetest"
+	"github.com/kubetide/kubetide/scaler/merge"
 )
 
 // limited returns an IHPA whose static provider wants replicas, with the behavior.
@@ -258,6 +260,69 @@ func TestAHoldKeepsTheCountAndLiftsItself(t *testing.T) {
 		t.Errorf("after the hold was taken away: %s, status %v", got, w.IHPA().Status.HeldReplicas)
 	}
 	expect(w, kapacity.ConditionHeld, metav1.ConditionFalse, kapacity.ReasonNotHeld, "nothing is held")
+}
+
+// What limits the count is told in time, also where the count stays as it is.
+func TestScalingLimitedFollowsTheTime(t *testing.T) {
+	o := limited(5, kapacity.ScalingBehavior{}, kapacity.ScalingBehavior{StabilizationWindowSeconds: ptr.To[int32](60)})
+	o.Spec.MinReplicas = 5
+	w := world(t, enginetest.Deployment(5), o)
+	w.Advance(10 * time.Second)
+	to(w, 2)
+	w.Advance(59 * time.Second)
+	expect(w, kapacity.ConditionScalingLimited, metav1.ConditionFalse, kapacity.ReasonDesiredWithinRange, "")
+	w.Advance(2 * time.Second)
+	expect(w, kapacity.ConditionScalingLimited, metav1.ConditionTrue, kapacity.ReasonTooFewReplicas, "")
+	if got := numbers(w); got != "5/0" {
+		t.Errorf("the count is %s", got)
+	}
+}
+
+// What the bounds would say without the hold is not written and taken back with each look.
+func TestNothingIsWrittenWhileAHoldIsWithinTheBounds(t *testing.T) {
+	o := limited(99, kapacity.ScalingBehavior{}, kapacity.ScalingBehavior{})
+	o.Spec.Hold = &kapacity.Hold{Replicas: ptr.To[int32](3)}
+	w := world(t, enginetest.Deployment(3), o)
+	w.Advance(10 * time.Second)
+	w.Writes = nil
+	w.Restart(controllers(w)...)
+	w.Advance(10 * time.Second)
+	if len(w.Writes) > 0 {
+		t.Errorf("writes %v", w.Writes)
+	}
+	expect(w, kapacity.ConditionScalingLimited, metav1.ConditionFalse, kapacity.ReasonDesiredWithinRange, "")
+}
+
+func TestWantedIsDecidedFromItsInputsAlone(t *testing.T) {
+	now, window := enginetest.Start, kapacity.ScalingBehavior{StabilizationWindowSeconds: ptr.To[int32](60)}
+	between := bounds.Decision{Min: 2, Max: 10}
+	for name, c := range map[string]struct {
+		in       wish
+		replicas *int32
+		reason   string
+		next     time.Time
+		would    []string
+	}{
+		"nobody wants anything":        {in: wish{online: 4, bounds: between}},
+		"what the portraits ask for":   {in: wish{online: 4, bounds: between, merged: merge.Outcome{Valid: true, Replicas: 6}}, replicas: new(int32(6)), reason: kapacity.ReasonDesiredWithinRange},
+		"no more than the bound":       {in: wish{online: 4, bounds: between, merged: merge.Outcome{Valid: true, Replicas: 60}}, replicas: new(int32(10)), reason: kapacity.ReasonTooManyReplicas},
+		"not yet less, by the window":  {in: wish{online: 4, bounds: between, merged: merge.Outcome{Valid: true, Replicas: 3}, behavior: kapacity.IHPABehavior{ScaleDown: window}}, replicas: new(int32(4)), reason: kapacity.ReasonDesiredWithinRange, next: now.Add(time.Minute), would: []string{"scale-down blocked until " + clockOf(now.Add(time.Minute))}},
+		"a hold before the window":     {in: wish{online: 4, bounds: between, merged: merge.Outcome{Valid: true, Replicas: 3}, behavior: kapacity.IHPABehavior{ScaleDown: window}, hold: &kapacity.Hold{Replicas: new(int32(8))}}, replicas: new(int32(8)), reason: kapacity.ReasonDesiredWithinRange, would: []string{"4 replicas when the hold is lifted"}},
+		"a hold of what is kept":       {in: wish{online: 4, bounds: between, hold: &kapacity.Hold{Until: &metav1.Time{Time: now.Add(time.Hour)}}, held: new(int32(5)), desired: new(int32(7))}, replicas: new(int32(5)), reason: kapacity.ReasonDesiredWithinRange, next: now.Add(time.Hour)},
+		"a hold of what was wanted":    {in: wish{online: 4, bounds: between, hold: &kapacity.Hold{}, desired: new(int32(7))}, replicas: new(int32(7)), reason: kapacity.ReasonDesiredWithinRange},
+		"a hold within the bounds yet": {in: wish{online: 4, bounds: between, hold: &kapacity.Hold{Replicas: new(int32(1))}}, replicas: new(int32(2)), reason: kapacity.ReasonTooFewReplicas},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := want(c.in, now)
+			reason := ""
+			if w.limit != nil {
+				reason = w.limit.Reason
+			}
+			if diff := cmp.Diff(c.replicas, w.replicas); diff != "" || reason != c.reason || !w.next.Equal(c.next) || !slices.Equal(w.counterfactuals, c.would) {
+				t.Errorf("%s, next %s, %q; replicas (-want +got):\n%s", reason, w.next, w.counterfactuals, diff)
+			}
+		})
+	}
 }
 
 func TestScheduledBoundsHoldWhileTheirWindowIsOpen(t *testing.T) {
