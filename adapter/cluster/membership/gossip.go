@@ -210,8 +210,8 @@ func reachable(address string, ip netip.Addr) (string, error) {
 	return address, err
 }
 
-// settings map SuspectAfter (3 s by default) to the library's. A dead node is probed by somebody within about an interval, the probe fails one
-// interval later, and the suspicion lasts five: less than 3 s together, and about 4 s if the probe comes late.
+// settings map SuspectAfter to the library's. Somebody probes a dead node within about an interval, the probe fails one interval later, and
+// the suspicion lasts six: at 3 s about 2.5 s together, and less than 4 s if the probe comes late.
 func (g *Gossip) settings(transport memberlist.Transport) *memberlist.Config {
 	after := g.o.SuspectAfter
 	c := memberlist.DefaultLANConfig()
@@ -223,18 +223,18 @@ func (g *Gossip) settings(transport memberlist.Transport) *memberlist.Config {
 	c.Keyring = g.keyring
 	c.Logger = g.logger()
 
-	c.ProbeInterval = after / 8
+	c.ProbeInterval = after / 10
 	// Others ask for the node when the direct probe is over, and have as long themselves to say that they get no answer either.
 	c.ProbeTimeout = c.ProbeInterval * 2 / 5
 	// Suspicion does not wait for confirmations that may never come, so its bound holds at any size up to ten nodes, and grows with the
 	// logarithm beyond.
-	c.SuspicionMult, c.SuspicionMaxTimeoutMult = 5, 1
+	c.SuspicionMult, c.SuspicionMaxTimeoutMult = 6, 1
 	// A node that finds itself slow waits longer for answers, but not much.
 	c.AwarenessMaxMultiplier = 4
 	// A suspicion must reach the suspect, and its answer everybody, though packets are lost: the few bytes are sent often.
 	c.GossipInterval = after / 60
-	c.RetransmitMult = 8
-	c.PushPullInterval = after
+	c.RetransmitMult = 16
+	c.PushPullInterval = after / 3
 	c.TCPTimeout = after
 	// How long the library remembers the dead, and tells them so. It counts them as nodes, so that is not long; records do the rest.
 	c.GossipToTheDeadTime = g.remembers()
