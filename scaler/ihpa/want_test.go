@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
@@ -269,12 +270,14 @@ func TestScalingLimitedFollowsTheTime(t *testing.T) {
 	w := world(t, enginetest.Deployment(5), o)
 	w.Advance(10 * time.Second)
 	to(w, 2)
-	w.Advance(59 * time.Second)
+	ends := w.Clock.Now().Add(60 * time.Second)
+	w.Advance(50 * time.Second)
 	expect(w, kapacity.ConditionScalingLimited, metav1.ConditionFalse, kapacity.ReasonDesiredWithinRange, "")
-	w.Advance(2 * time.Second)
+	w.Advance(10 * time.Minute)
 	expect(w, kapacity.ConditionScalingLimited, metav1.ConditionTrue, kapacity.ReasonTooFewReplicas, "")
-	if got := numbers(w); got != "5/0" {
-		t.Errorf("the count is %s", got)
+	told := meta.FindStatusCondition(w.IHPA().Status.Conditions, kapacity.ConditionScalingLimited).LastTransitionTime
+	if got := numbers(w); got != "5/0" || !told.Time.Equal(ends) {
+		t.Errorf("the count is %s; told at %s, while the window ends at %s", got, told, ends)
 	}
 }
 
