@@ -207,42 +207,15 @@ func runEngine(ctx context.Context, o options, cluster *lab.Lab) (string, error)
 	if err := e.observe(ctx); err != nil {
 		return "", err
 	}
-	var figures []row
-	costs := costTable{cells: map[string][]string{}}
-	for _, stage := range []struct {
-		name string
-		run  func(context.Context) ([]row, error)
-	}{
+	// All Deployments are there before Kubetide's part begins.
+	if err := e.workloads(ctx); err != nil {
+		return "", err
+	}
+	figures, costs, err := e.stages(ctx, "engine-", []stage{
 		{"creation", e.creation}, {"rest", e.rest}, {"changes", e.changes}, {"cron boundary", e.boundary}, {"reaction", e.reaction},
-	} {
-		// All Deployments are there before Kubetide's part begins.
-		if stage.name == "creation" {
-			if err := e.workloads(ctx); err != nil {
-				return "", err
-			}
-		}
-		if stage.name == "rest" {
-			took, err := e.settle(ctx)
-			if err != nil {
-				return "", err
-			}
-			figures = append(figures, row{"and from there until the last Event is written", "about " + took.Round(time.Second).String()})
-		}
-		use, err := e.begin(ctx, "engine-"+stage.name)
-		if err != nil {
-			return "", err
-		}
-		rows, err := stage.run(ctx)
-		for _, r := range rows {
-			say("%s: %s", r[0], r[1])
-		}
-		if err != nil {
-			return "", fmt.Errorf("%s: %w", stage.name, err)
-		}
-		if err := use.end(ctx, &costs, stage.name); err != nil {
-			return "", err
-		}
-		figures = append(figures, rows...)
+	})
+	if err != nil {
+		return "", err
 	}
 	rows, err := e.takeover(ctx)
 	if err != nil {
@@ -251,7 +224,7 @@ func runEngine(ctx context.Context, o options, cluster *lab.Lab) (string, error)
 	figures = append(figures, rows...)
 	var r report
 	r.table(fmt.Sprintf("%d IHPAs and %d pods", o.ihpas, e.readyPods()), figures...)
-	r.columns("What each stage took", slices.Concat([]string{""}, costs.header), costs.lines())
+	costs.print(&r)
 	return r.String(), nil
 }
 
@@ -516,39 +489,56 @@ func (e *engine) reached(ctx context.Context, what string, since map[int]time.Ti
 	return took, nil
 }
 
-// changes edits static ones, some a second.
-func (e *engine) changes(ctx context.Context) ([]row, error) {
-	say("changing %d IHPAs a second for %s", e.options.changes, e.duration)
-	var mu sync.Mutex
-	since, patches := map[int]time.Time{}, []time.Duration{}
-	var group errgroup.Group
+// paced does something for each number that is wanted, some a second, for as long as a load runs, and waits for none of it to be done.
+func (e *engine) paced(ctx context.Context, numbers int, wanted func(int) bool, do func(int)) error {
 	tick := time.NewTicker(time.Second / time.Duration(e.options.changes))
 	defer tick.Stop()
 	end := time.Now().Add(e.duration)
-	for i := 0; i < e.lastStatic() && time.Now().Before(end); i++ {
-		if !isStatic(i) {
+	for i := 0; i < numbers && time.Now().Before(end); i++ {
+		if !wanted(i) {
 			continue
 		}
 		select {
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			return ctx.Err()
 		case <-tick.C:
 		}
+		do(i)
+	}
+	return nil
+}
+
+// write has users write at the pace of paced, and returns when each began to, and how long each took, sorted.
+func (e *engine) write(ctx context.Context, numbers int, wanted func(int) bool, do func(context.Context, int) error) (began map[int]time.Time, took []time.Duration, _ error) {
+	began = map[int]time.Time{}
+	var mu sync.Mutex
+	var group errgroup.Group
+	err := e.paced(ctx, numbers, wanted, func(i int) {
 		group.Go(func() error {
-			began := time.Now()
-			err := e.patch(ctx, i)
+			since := time.Now()
+			err := do(ctx, i)
 			mu.Lock()
 			defer mu.Unlock()
-			since[i] = began
-			patches = append(patches, time.Since(began))
+			began[i] = since
+			took = append(took, time.Since(since))
 			return err
 		})
+	})
+	if err := errors.Join(err, group.Wait()); err != nil {
+		return nil, nil, err
 	}
-	if err := group.Wait(); err != nil {
+	slices.Sort(took)
+	return began, took, nil
+}
+
+// changes edits static ones, some a second.
+func (e *engine) changes(ctx context.Context) ([]row, error) {
+	say("changing %d IHPAs a second for %s", e.options.changes, e.duration)
+	since, patches, err := e.write(ctx, e.lastStatic(), isStatic, e.patch)
+	if err != nil {
 		return nil, err
 	}
 	took, err := e.reached(ctx, "changes", since)
-	slices.Sort(patches)
 	return []row{
 		{fmt.Sprintf("%d changes, %d a second: from the user's write to that of `/scale`", len(since), e.options.changes), percentiles(took), "p99 ≤ 1s"},
 		{"of these times: the user's write", percentiles(patches)},
@@ -589,23 +579,15 @@ func (e *engine) boundary(ctx context.Context) ([]row, error) {
 // reaction raises the load of those that follow a metric, some a second; their sources are asked once an interval.
 func (e *engine) reaction(ctx context.Context) ([]row, error) {
 	say("raising the load of %d IHPAs a second for %s", e.options.changes, e.duration)
-	tick := time.NewTicker(time.Second / time.Duration(e.options.changes))
-	defer tick.Stop()
-	end := time.Now().Add(e.duration)
 	var raised []int
-	for i := 0; i < e.ihpas && time.Now().Before(end); i++ {
-		if !isReactive(i) {
-			continue
-		}
-		select {
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		case <-tick.C:
-		}
+	err := e.paced(ctx, e.ihpas, isReactive, func(i int) {
 		e.demand.mu.Lock()
+		defer e.demand.mu.Unlock()
 		e.demand.loads[i] = 2 * loadOfOne
-		e.demand.mu.Unlock()
 		raised = append(raised, i)
+	})
+	if err != nil {
+		return nil, err
 	}
 	var rows []row
 	for _, kind := range []struct {
@@ -747,6 +729,46 @@ func (t *costTable) lines() (out [][]string) {
 		out = append(out, slices.Concat([]string{name}, t.cells[name]))
 	}
 	return out
+}
+
+func (t *costTable) print(r *report) {
+	r.columns("What each stage took", slices.Concat([]string{""}, t.header), t.lines())
+}
+
+// stage is a part of a load.
+type stage struct {
+	name string
+	run  func(context.Context) ([]row, error)
+}
+
+// stages carries out one after the other, and returns their figures and what each took. Before the one at rest, what came before ends.
+func (e *engine) stages(ctx context.Context, profiles string, all []stage) (figures []row, costs *costTable, _ error) {
+	costs = &costTable{cells: map[string][]string{}}
+	for _, stage := range all {
+		if stage.name == "rest" {
+			took, err := e.settle(ctx)
+			if err != nil {
+				return nil, nil, err
+			}
+			figures = append(figures, row{"and from there until the last Event is written", "about " + took.Round(time.Second).String()})
+		}
+		use, err := e.begin(ctx, profiles+stage.name)
+		if err != nil {
+			return nil, nil, err
+		}
+		rows, err := stage.run(ctx)
+		for _, r := range rows {
+			say("%s: %s", r[0], r[1])
+		}
+		if err != nil {
+			return nil, nil, fmt.Errorf("%s: %w", stage.name, err)
+		}
+		if err := use.end(ctx, costs, stage.name); err != nil {
+			return nil, nil, err
+		}
+		figures = append(figures, rows...)
+	}
+	return figures, costs, nil
 }
 
 // begin counts what a stage takes; its profiles are named after it.

@@ -273,8 +273,8 @@ func (w *workload) reads(ctx context.Context, tables readTables, reads *reader) 
 		for ; running.Err() == nil; n++ {
 			// Each read has its instant, whether the ones before are done or not, and its time counts from there.
 			due := start.Add(time.Duration(n) * time.Second / time.Duration(way.rate))
-			if wait := time.Until(due); wait > 0 {
-				time.Sleep(wait)
+			if wait := time.Until(due); wait > 0 && pause(running, wait) != nil {
+				break
 			}
 			late = append(late, time.Since(due))
 			kind, path := external, ""

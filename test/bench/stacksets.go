@@ -6,10 +6,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
-	"golang.org/x/sync/errgroup"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
@@ -88,40 +86,15 @@ func runStackSets(ctx context.Context, o options, cluster *lab.Lab) (string, err
 	if err := s.observe(ctx); err != nil {
 		return "", err
 	}
-	var figures []row
-	costs := costTable{cells: map[string][]string{}}
-	for _, stage := range []struct {
-		name string
-		run  func(context.Context) ([]row, error)
-	}{
+	figures, costs, err := s.stages(ctx, "stacksets-", []stage{
 		{"creation", s.creation}, {"rest", s.rest}, {"traffic", s.traffic}, {"versions", s.newVersions},
-	} {
-		if stage.name == "rest" {
-			took, err := s.settle(ctx)
-			if err != nil {
-				return "", err
-			}
-			figures = append(figures, row{"and from there until the last Event is written", "about " + took.Round(time.Second).String()})
-		}
-		use, err := s.begin(ctx, "stacksets-"+stage.name)
-		if err != nil {
-			return "", err
-		}
-		rows, err := stage.run(ctx)
-		for _, r := range rows {
-			say("%s: %s", r[0], r[1])
-		}
-		if err != nil {
-			return "", fmt.Errorf("%s: %w", stage.name, err)
-		}
-		if err := use.end(ctx, &costs, stage.name); err != nil {
-			return "", err
-		}
-		figures = append(figures, rows...)
+	})
+	if err != nil {
+		return "", err
 	}
 	var r report
 	r.table(fmt.Sprintf("%d StackSets with %d Stacks each", o.stackSets, stacksEach), figures...)
-	r.columns("What each stage took", slices.Concat([]string{""}, costs.header), costs.lines())
+	costs.print(&r)
 	return r.String(), nil
 }
 
@@ -204,32 +177,11 @@ func (s *stackSets) creation(ctx context.Context) ([]row, error) {
 // changed does something to StackSets, some a second, and returns how long it took until it is seen.
 func (s *stackSets) changed(ctx context.Context, what string, do func(context.Context, int) error, seen func(i int) (time.Time, bool)) ([]row, error) {
 	say("%s: %d a second for %s", what, s.options.changes, s.duration)
-	var mu sync.Mutex
-	since, writes := map[int]time.Time{}, []time.Duration{}
-	var group errgroup.Group
-	tick := time.NewTicker(time.Second / time.Duration(s.options.changes))
-	defer tick.Stop()
-	end := time.Now().Add(s.duration)
-	for i := 0; i < s.stackSets && time.Now().Before(end); i++ {
-		select {
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		case <-tick.C:
-		}
-		group.Go(func() error {
-			began := time.Now()
-			err := do(ctx, i)
-			mu.Lock()
-			defer mu.Unlock()
-			since[i] = began
-			writes = append(writes, time.Since(began))
-			return err
-		})
-	}
-	if err := group.Wait(); err != nil {
+	since, writes, err := s.write(ctx, s.stackSets, all, do)
+	if err != nil {
 		return nil, err
 	}
-	err := s.await(ctx, what, 5*time.Minute, func() (missing int) {
+	err = s.await(ctx, what, 5*time.Minute, func() (missing int) {
 		for i := range since {
 			if _, ok := seen(i); !ok {
 				missing++
@@ -248,7 +200,6 @@ func (s *stackSets) changed(ctx context.Context, what string, do func(context.Co
 		took = append(took, at.Sub(from))
 	}
 	slices.Sort(took)
-	slices.Sort(writes)
 	return []row{
 		{fmt.Sprintf("%s, %d of them, %d a second", what, len(since), s.options.changes), percentiles(took), "p99 ≤ 1s"},
 		{"of these times: the user's write", percentiles(writes)},

@@ -27,6 +27,7 @@ const (
 	appsSpace   = "bench-apps"
 	metricName  = "queue"
 	maxInFlight = 32 // requests to the API server while the objects are made
+	poll        = 100 * time.Millisecond
 )
 
 // workload is what the load is made of.
@@ -137,20 +138,18 @@ func (w *workload) warm(ctx context.Context, reads *reader) error {
 	defer cancel()
 	for i := 0; i < w.made; {
 		if _, err := reads.external(ctx, i); err != nil {
-			if ctx.Err() != nil {
+			if pause(ctx, poll) != nil {
 				return fmt.Errorf("not all metrics have a value: %w", err)
 			}
-			time.Sleep(100 * time.Millisecond)
 			continue
 		}
 		i += 97
 	}
 	for i := 0; i < apps; {
 		if values, err := reads.pods(ctx, i); err != nil || len(values) != podsPerApp {
-			if ctx.Err() != nil {
+			if pause(ctx, poll) != nil {
 				return fmt.Errorf("app-%d has %d values: %w", i, len(values), err)
 			}
-			time.Sleep(100 * time.Millisecond)
 			continue
 		}
 		i++
