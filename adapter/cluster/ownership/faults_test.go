@@ -401,6 +401,29 @@ func TestAnOwnerDoesNotReachItsSource(t *testing.T) {
 	})
 }
 
+// A source that takes almost as long as its interval is late every time. It must not be asked by more nodes for that.
+func TestSlowSources(t *testing.T) {
+	clusters(t, func(t *testing.T, n int) {
+		s := newSimulation(18, n, few, 15*second)
+		s.fetch = [2]time.Duration{12 * second, 14 * second}
+		s.run(2 * minute)
+		s.mark()
+		s.settled(t)
+		leaving, left := s.nodes[0], s.active()[1:]
+		s.mark()
+		s.see(leaving, left)
+		s.all(left, 0, second)
+		s.after(12*second, func() { leaving.dead = true })
+		s.run(3 * minute)
+		s.agesWithin(t, plus(14*second+second))
+		t.Log(s.figures())
+		if load := s.load(); load > 1.1 {
+			t.Errorf("the sources are asked %.3f times an interval", load)
+		}
+		s.settled(t)
+	})
+}
+
 func TestF16TwiceTheNodesAndBack(t *testing.T) {
 	clusters(t, func(t *testing.T, n int) {
 		s := steady(t, 17, n, few)

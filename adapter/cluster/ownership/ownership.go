@@ -5,11 +5,23 @@ import (
 	"time"
 )
 
-// Sample says that a node has asked the source, and when it began to, on the clock of the node that decides. A value is a sample,
-// and so is that the source has none; an error is not.
+// Sample says that a node has asked the source. A value is a sample, and so is that the source has none; an error is not.
+// Instants are on the clock of the node that decides.
 type Sample struct {
-	Node  string
+	Node string
+	// Taken is when its node began to ask.
 	Taken time.Time
+	// Came is when it was here; zero if at once.
+	Came time.Time
+}
+
+// heard is when the node was heard of, for which a source that is slow must not count: it would be asked by others as well, and get
+// slower. Collections take no longer than their interval; what came later still was held up on its way.
+func (s Sample) heard(interval time.Duration) time.Time {
+	if longest := s.Taken.Add(interval); s.Came.After(longest) {
+		return longest
+	}
+	return latest(s.Taken, s.Came)
 }
 
 // Samples are the last samples of a query, at most one of each node, the freshest first.
@@ -90,7 +102,7 @@ const headStart = 10
 //
 //   - The owner collects, unless the freshest sample is somebody else's: then it waits until that is almost an interval old.
 //   - Others wait as long as one that comes before them has a young sample. If none has, a node goes on that collected until now.
-//     Else the first in the order takes over when the freshest sample is 1.5 intervals old, the second when it is 2, and so on.
+//     Else the first in the order takes over when no sample has come for 1.5 intervals, the second after 2, and so on.
 //
 // A node that is not among the Nodes comes after all of them.
 func Decide(in Inputs, now time.Time) Decision {
@@ -112,13 +124,14 @@ func Decide(in Inputs, now time.Time) Decision {
 	order, member := newOrder(in.Key), slices.Contains(in.Nodes, in.Node)
 	since, continues := latest(in.Known, in.Tried), false
 	for _, s := range in.Samples {
-		since = latest(since, s.Taken)
-		young := now.Sub(s.Taken) < patience
+		heard := s.heard(in.Interval)
+		since = latest(since, heard)
+		young := now.Sub(heard) < patience
 		switch {
 		case s.Node == in.Node:
 			continues = young
 		case young && slices.Contains(in.Nodes, s.Node) && (!member || order.before(s.Node, in.Node)):
-			return Decision{Next: s.Taken.Add(patience), Reason: Owned}
+			return Decision{Next: heard.Add(patience), Reason: Owned}
 		}
 	}
 	if continues {

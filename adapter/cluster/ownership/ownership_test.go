@@ -149,7 +149,7 @@ func TestSamplesKeepTheLastOfEachNode(t *testing.T) {
 		for range rapid.IntRange(0, 40).Draw(t, "samples") {
 			node := rapid.SampledFrom(names(12)).Draw(t, "node")
 			taken := epoch.Add(time.Duration(rapid.IntRange(0, 100).Draw(t, "taken")) * second)
-			all = all.With(Sample{node, taken})
+			all = all.With(Sample{Node: node, Taken: taken})
 			last[node] = latest(last[node], taken)
 		}
 		if len(all) != min(len(last), maxSamples) {
@@ -181,8 +181,8 @@ func TestDecide(t *testing.T) {
 	byRank = slices.Clone(byRank)
 	now := epoch.Add(100 * second)
 	type sample struct {
-		rank int
-		age  float64
+		rank      int
+		age, took float64
 	}
 	type want struct {
 		collect bool
@@ -198,35 +198,38 @@ func TestDecide(t *testing.T) {
 		want    want
 	}{
 		"a node that is alone collects":                                {0, nil, nil, 0, 0, want{true, 0, IsOwner}},
-		"also with a sample of its own of just now":                    {0, []int{0}, []sample{{0, 1}}, 1, 0, want{true, 0, IsOwner}},
+		"also with a sample of its own of just now":                    {0, []int{0}, []sample{{0, 1, 0}}, 1, 0, want{true, 0, IsOwner}},
 		"the owner collects what nobody has":                           {0, []int{0, 1, 2}, nil, 0, 0, want{true, 0, IsOwner}},
-		"the owner goes on":                                            {0, []int{0, 1, 2}, []sample{{0, 10}, {1, 12}}, 10, 100, want{true, 0, IsOwner}},
-		"a new owner waits for the end of another's interval":          {0, []int{0, 1, 2}, []sample{{1, 4}}, 0, 0, want{false, 5, HandOver}},
-		"and begins a little before the other's turn":                  {0, []int{0, 1, 2}, []sample{{1, 9}}, 0, 0, want{true, 0, IsOwner}},
-		"it is the same after it owned it before":                      {0, []int{0, 1, 2}, []sample{{1, 4}, {0, 30}}, 30, 100, want{false, 5, HandOver}},
-		"the second does not collect what the owner does":              {1, []int{0, 1, 2}, []sample{{0, 3}}, 0, 100, want{false, 12, Owned}},
-		"it waits as long as the owner may be late":                    {1, []int{0, 1, 2}, []sample{{0, 14.9}}, 0, 100, want{false, 0.1, Owned}},
-		"then it takes over":                                           {1, []int{0, 1, 2}, []sample{{0, 15}}, 0, 100, want{true, 0, TakeOver}},
-		"the third waits longer":                                       {2, []int{0, 1, 2}, []sample{{0, 15}}, 0, 100, want{false, 5, Owned}},
-		"until it takes over":                                          {2, []int{0, 1, 2}, []sample{{0, 20}}, 0, 100, want{true, 0, TakeOver}},
-		"whoever took over goes on":                                    {1, []int{0, 1, 2}, []sample{{1, 10}, {0, 25}}, 10, 100, want{true, 0, Continue}},
-		"until the owner is back":                                      {1, []int{0, 1, 2}, []sample{{0, 1}, {1, 10}}, 10, 100, want{false, 14, Owned}},
-		"the third leaves it to the second":                            {2, []int{0, 1, 2}, []sample{{2, 10}, {1, 12}}, 10, 100, want{false, 8, Owned}},
-		"the second does not leave it to the third":                    {1, []int{0, 1, 2}, []sample{{2, 8}, {1, 10}}, 10, 100, want{true, 0, Continue}},
-		"but does not begin beside it either":                          {1, []int{0, 1, 2}, []sample{{2, 8}}, 0, 100, want{false, 7, Patience}},
-		"an old owner goes on until the new one has begun":             {1, []int{0, 1, 2}, []sample{{1, 10}}, 10, 100, want{true, 0, Continue}},
-		"a node that leaves goes on":                                   {0, []int{1, 2}, []sample{{0, 10}}, 10, 100, want{true, 0, Continue}},
-		"until another has begun":                                      {0, []int{1, 2}, []sample{{1, 2}, {0, 10}}, 10, 100, want{false, 18, Owned}},
-		"a node that joins leaves it to the others":                    {0, []int{1, 2}, []sample{{1, 2}}, 0, 1, want{false, 18, Owned}},
-		"a sample of a node that is gone holds nobody back as owner":   {1, []int{1, 2}, []sample{{0, 9}}, 0, 100, want{true, 0, IsOwner}},
-		"but somebody has collected":                                   {2, []int{1, 2}, []sample{{0, 9}}, 0, 100, want{false, 6, Patience}},
+		"the owner goes on":                                            {0, []int{0, 1, 2}, []sample{{0, 10, 0}, {1, 12, 0}}, 10, 100, want{true, 0, IsOwner}},
+		"a new owner waits for the end of another's interval":          {0, []int{0, 1, 2}, []sample{{1, 4, 0}}, 0, 0, want{false, 5, HandOver}},
+		"and begins a little before the other's turn":                  {0, []int{0, 1, 2}, []sample{{1, 9, 0}}, 0, 0, want{true, 0, IsOwner}},
+		"it is the same after it owned it before":                      {0, []int{0, 1, 2}, []sample{{1, 4, 0}, {0, 30, 0}}, 30, 100, want{false, 5, HandOver}},
+		"the second does not collect what the owner does":              {1, []int{0, 1, 2}, []sample{{0, 3, 0}}, 0, 100, want{false, 12, Owned}},
+		"it waits as long as the owner may be late":                    {1, []int{0, 1, 2}, []sample{{0, 14.9, 0}}, 0, 100, want{false, 0.1, Owned}},
+		"then it takes over":                                           {1, []int{0, 1, 2}, []sample{{0, 15, 0}}, 0, 100, want{true, 0, TakeOver}},
+		"the third waits longer":                                       {2, []int{0, 1, 2}, []sample{{0, 15, 0}}, 0, 100, want{false, 5, Owned}},
+		"until it takes over":                                          {2, []int{0, 1, 2}, []sample{{0, 20, 0}}, 0, 100, want{true, 0, TakeOver}},
+		"whoever took over goes on":                                    {1, []int{0, 1, 2}, []sample{{1, 10, 0}, {0, 25, 0}}, 10, 100, want{true, 0, Continue}},
+		"until the owner is back":                                      {1, []int{0, 1, 2}, []sample{{0, 1, 0}, {1, 10, 0}}, 10, 100, want{false, 14, Owned}},
+		"the third leaves it to the second":                            {2, []int{0, 1, 2}, []sample{{2, 10, 0}, {1, 12, 0}}, 10, 100, want{false, 8, Owned}},
+		"the second does not leave it to the third":                    {1, []int{0, 1, 2}, []sample{{2, 8, 0}, {1, 10, 0}}, 10, 100, want{true, 0, Continue}},
+		"but does not begin beside it either":                          {1, []int{0, 1, 2}, []sample{{2, 8, 0}}, 0, 100, want{false, 7, Patience}},
+		"an old owner goes on until the new one has begun":             {1, []int{0, 1, 2}, []sample{{1, 10, 0}}, 10, 100, want{true, 0, Continue}},
+		"a node that leaves goes on":                                   {0, []int{1, 2}, []sample{{0, 10, 0}}, 10, 100, want{true, 0, Continue}},
+		"until another has begun":                                      {0, []int{1, 2}, []sample{{1, 2, 0}, {0, 10, 0}}, 10, 100, want{false, 18, Owned}},
+		"a node that joins leaves it to the others":                    {0, []int{1, 2}, []sample{{1, 2, 0}}, 0, 1, want{false, 18, Owned}},
+		"a sample of a node that is gone holds nobody back as owner":   {1, []int{1, 2}, []sample{{0, 9, 0}}, 0, 100, want{true, 0, IsOwner}},
+		"but somebody has collected":                                   {2, []int{1, 2}, []sample{{0, 9, 0}}, 0, 100, want{false, 6, Patience}},
 		"a query that is new is the owner's":                           {1, []int{0, 1, 2}, nil, 0, 1, want{false, 14, Patience}},
 		"unless the owner does nothing":                                {1, []int{0, 1, 2}, nil, 0, 15, want{true, 0, TakeOver}},
-		"an attempt that failed is not repeated at once":               {1, []int{0, 1, 2}, []sample{{0, 40}}, 1, 100, want{false, 14, Patience}},
-		"it is repeated after a while":                                 {1, []int{0, 1, 2}, []sample{{0, 40}}, 15, 100, want{true, 0, TakeOver}},
-		"whoever went on and failed once waits as well":                {1, []int{0, 1, 2}, []sample{{1, 16}, {0, 40}}, 6, 100, want{false, 9, Patience}},
-		"the owner repeats an attempt as its scheduler sees fit":       {0, []int{0, 1, 2}, []sample{{0, 40}}, 0.1, 100, want{true, 0, IsOwner}},
-		"an owner that fails while another does not is a little ahead": {0, []int{0, 1, 2}, []sample{{1, 4}}, 1, 100, want{false, 5, HandOver}},
+		"an attempt that failed is not repeated at once":               {1, []int{0, 1, 2}, []sample{{0, 40, 0}}, 1, 100, want{false, 14, Patience}},
+		"it is repeated after a while":                                 {1, []int{0, 1, 2}, []sample{{0, 40, 0}}, 15, 100, want{true, 0, TakeOver}},
+		"whoever went on and failed once waits as well":                {1, []int{0, 1, 2}, []sample{{1, 16, 0}, {0, 40, 0}}, 6, 100, want{false, 9, Patience}},
+		"the owner repeats an attempt as its scheduler sees fit":       {0, []int{0, 1, 2}, []sample{{0, 40, 0}}, 0.1, 100, want{true, 0, IsOwner}},
+		"an owner that fails while another does not is a little ahead": {0, []int{0, 1, 2}, []sample{{1, 4, 0}}, 1, 100, want{false, 5, HandOver}},
+		"a source that takes long is not the owner's fault":            {1, []int{0, 1, 2}, []sample{{0, 18, 9}}, 0, 100, want{false, 6, Owned}},
+		"until the owner is late all the same":                         {1, []int{0, 1, 2}, []sample{{0, 24, 9}}, 0, 100, want{true, 0, TakeOver}},
+		"what was held up on its way does not count as heard of later": {1, []int{0, 1, 2}, []sample{{0, 25, 20}}, 0, 100, want{true, 0, TakeOver}},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -239,7 +242,7 @@ func TestDecide(t *testing.T) {
 				in.Nodes = append(in.Nodes, byRank[rank])
 			}
 			for _, s := range tt.samples {
-				in.Samples = in.Samples.With(Sample{byRank[s.rank], ago(s.age)})
+				in.Samples = in.Samples.With(Sample{Node: byRank[s.rank], Taken: ago(s.age), Came: ago(s.age - s.took)})
 			}
 			d := Decide(in, now)
 			got := want{collect: d.Collect, reason: d.Reason}
@@ -269,7 +272,7 @@ func TestADecisionLooksAgainInTime(t *testing.T) {
 			in.Tried = ago("tried")
 		}
 		for range rapid.IntRange(0, 6).Draw(t, "samples") {
-			in.Samples = in.Samples.With(Sample{rapid.SampledFrom(all).Draw(t, "sampler"), ago("taken")})
+			in.Samples = in.Samples.With(Sample{Node: rapid.SampledFrom(all).Draw(t, "sampler"), Taken: ago("taken")})
 		}
 		d := Decide(in, now)
 		if d.Collect {
@@ -290,7 +293,7 @@ func BenchmarkDecide(b *testing.B) {
 	nodes := names(5)
 	in := Inputs{Key: "0123456789abcdef0123", Node: nodes[1], Nodes: nodes, Interval: 15 * second, Known: epoch}
 	for i, node := range nodes {
-		in.Samples = in.Samples.With(Sample{node, epoch.Add(time.Duration(i) * second)})
+		in.Samples = in.Samples.With(Sample{Node: node, Taken: epoch.Add(time.Duration(i) * second)})
 	}
 	for b.Loop() {
 		Decide(in, epoch.Add(minute))

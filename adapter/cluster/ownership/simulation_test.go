@@ -32,8 +32,10 @@ type simulation struct {
 	nodes  []*node
 	keys   []key
 
-	// fetch is how long the source takes, delay how long a sample is on its way, lag how late the scheduler is: from 0 to this.
-	fetch, delay, lag time.Duration
+	// fetch is how long the source takes, at least and at most; delay how long a sample is on its way, lag how late the scheduler is,
+	// at most.
+	fetch      [2]time.Duration
+	delay, lag time.Duration
 	// reachable says whether a node gets an answer from a source; nil means always.
 	reachable func(n *node, k int) bool
 	// cut says that messages do not arrive; nil means never.
@@ -100,7 +102,7 @@ func (e *events) Pop() any {
 
 // newSimulation begins with n nodes that see each other, and queries with the intervals in turn.
 func newSimulation(seed uint64, n, queries int, intervals ...time.Duration) *simulation {
-	s := &simulation{random: rand.New(rand.NewPCG(seed, 0)), fetch: 500 * time.Millisecond, delay: 50 * time.Millisecond,
+	s := &simulation{random: rand.New(rand.NewPCG(seed, 0)), fetch: [2]time.Duration{50 * time.Millisecond, 500 * time.Millisecond}, delay: 50 * time.Millisecond,
 		lag: 10 * time.Millisecond, ages: map[time.Duration]time.Duration{}}
 	for k := range queries {
 		s.keys = append(s.keys, key{fmt.Sprintf("%016x%04x", s.random.Uint64(), k), intervals[k%len(intervals)]})
@@ -210,7 +212,7 @@ func (s *simulation) collect(n *node, k int) {
 	state.Tried, state.turn = n.clock(started), 0
 	worked := s.reachable == nil || s.reachable(n, k)
 	s.collections = append(s.collections, collection{k, n.index, started, worked})
-	s.schedule(s.now+s.between(s.fetch/10, s.fetch), n, func() {
+	s.schedule(s.now+s.between(s.fetch[0], s.fetch[1]), n, func() {
 		next := interval
 		if worked {
 			state.failures = 0
@@ -238,7 +240,7 @@ func (s *simulation) send(n *node, k int, taken time.Duration) {
 // store takes a sample if it is fresher than what is there. True is when it was taken in truth.
 func (s *simulation) store(n *node, k int, from string, taken time.Time, truth time.Duration) {
 	state := &n.keys[k]
-	state.Samples = state.Samples.With(Sample{Node: from, Taken: taken})
+	state.Samples = state.Samples.With(Sample{from, taken, n.clock(s.now)})
 	s.look(n, k)
 	if !state.answered || truth > state.latest {
 		state.latest, state.answered = truth, true
