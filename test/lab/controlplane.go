@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -21,7 +22,9 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
+	"github.com/kubetide/kubetide/test/lab/dns"
 	"github.com/kubetide/kubetide/test/lab/kubelet"
+	"github.com/kubetide/kubetide/test/lab/namespace"
 )
 
 const (
@@ -108,6 +111,9 @@ func (l *Lab) startControlPlane(ctx context.Context) error {
 	parts.Go(func() error { return l.makeNodes(waiting, manager) })
 	if err := parts.Wait(); err != nil {
 		return err
+	}
+	if l.dns, err = dns.Start(ctx, l.configOf(userDNS), net.JoinHostPort(namespace.DNSAddress, "53")); err != nil {
+		return fmt.Errorf("start DNS: %w", err)
 	}
 	if err := l.startKubelet(ctx); err != nil {
 		return err
@@ -340,6 +346,7 @@ func (l *Lab) startKubelet(ctx context.Context) error {
 	var err error
 	l.kubelet, err = kubelet.Start(ctx, kubelet.Options{
 		Config: config, Nodes: nodes, PodCIDR: processCIDR, APIServer: [2]string{hostAddress, apiPort},
+		Nameserver: namespace.DNSAddress, ClusterDomain: dns.Domain,
 		Listen:   fmt.Sprintf("127.0.0.1:%d", kubeletPort),
 		CertFile: l.pki.file("local.crt"), KeyFile: l.pki.file("local.key"),
 		Dir: filepath.Join(l.dir, "pods"), LogDir: filepath.Join(l.logDir(), "pods"), Binary: l.binary,

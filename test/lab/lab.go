@@ -38,6 +38,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/kubetide/kubetide/test/lab/build"
+	"github.com/kubetide/kubetide/test/lab/dns"
 	"github.com/kubetide/kubetide/test/lab/kubelet"
 	"github.com/kubetide/kubetide/test/lab/namespace"
 )
@@ -81,6 +82,7 @@ type Lab struct {
 	pki      *pki
 	client   kubernetes.Interface
 	kubelet  *kubelet.Kubelet
+	dns      *dns.Server
 	began    time.Time
 
 	mu         sync.Mutex
@@ -243,6 +245,9 @@ func (l *Lab) Stop() {
 		}
 		if l.kubelet != nil {
 			l.kubelet.Stop()
+		}
+		if l.dns != nil {
+			l.dns.Stop()
 		}
 		// Asked politely, kube-apiserver waits up to a minute for open watches.
 		for _, c := range components {

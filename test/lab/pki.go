@@ -103,6 +103,7 @@ const (
 	userAdmin     = "lab:admin"
 	userKwok      = "lab:kwok"
 	userKubelet   = "lab:kubelet"
+	userDNS       = "lab:dns"
 	userManager   = "system:kube-controller-manager"
 	userScheduler = "system:kube-scheduler"
 )
@@ -121,7 +122,7 @@ func newPKI(dir string) (*pki, error) {
 	}
 	p := &pki{dir: dir, ca: ca, users: map[string]keyPair{}}
 	for user, groups := range map[string][]string{
-		userAdmin: {"system:masters"}, userKwok: {"system:masters"}, userKubelet: {"system:masters"},
+		userAdmin: {"system:masters"}, userKwok: {"system:masters"}, userKubelet: {"system:masters"}, userDNS: {"system:masters"},
 		userManager: nil, userScheduler: nil,
 	} {
 		if p.users[user], err = ca.issue(user, groups); err != nil {

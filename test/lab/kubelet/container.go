@@ -213,12 +213,13 @@ func (c *container) start(ctx context.Context) (*exec.Cmd, error) {
 		return nil, err
 	}
 	s := sandbox{
-		Root: filepath.Join(w.dir, "root", c.spec.Name), Hostname: pod.Name, Dir: "/", Env: env.list(),
+		Root: filepath.Join(w.dir, "root", c.spec.Name), Hostname: hostname(pod), Dir: "/", Env: env.list(),
 		Files: map[string]string{
-			"/etc/hostname": pod.Name + "\n",
-			"/etc/hosts":    fmt.Sprintf("127.0.0.1\tlocalhost\n%s\t%s\n", w.address, pod.Name),
-			"/etc/passwd":   "root:x:0:0:root:/:/sbin/nologin\nnonroot:x:65532:65532:nonroot:/:/sbin/nologin\n",
-			"/etc/group":    "root:x:0:\nnonroot:x:65532:\n",
+			"/etc/hostname":    hostname(pod) + "\n",
+			"/etc/hosts":       hosts(pod, w.kubelet.ClusterDomain, w.address),
+			"/etc/resolv.conf": resolvConf(pod, w.kubelet.ClusterDomain, w.kubelet.Nameserver),
+			"/etc/passwd":      "root:x:0:0:root:/:/sbin/nologin\nnonroot:x:65532:65532:nonroot:/:/sbin/nologin\n",
+			"/etc/group":       "root:x:0:\nnonroot:x:65532:\n",
 		},
 	}
 	if c.spec.WorkingDir != "" {

@@ -54,7 +54,7 @@ func (e environment) expand(text string) string {
 func (w *worker) environment(ctx context.Context, c *corev1.Container) (environment, error) {
 	pod := w.latest()
 	env := environment{
-		"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOSTNAME": pod.Name,
+		"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOSTNAME": hostname(pod),
 		"KUBERNETES_SERVICE_HOST": w.kubelet.APIServer[0], "KUBERNETES_SERVICE_PORT": w.kubelet.APIServer[1],
 		"KUBERNETES_SERVICE_PORT_HTTPS": w.kubelet.APIServer[1],
 	}

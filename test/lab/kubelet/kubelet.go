@@ -39,6 +39,8 @@ type Options struct {
 	PodCIDR string
 	// APIServer is the host and port that pods find in their environment.
 	APIServer [2]string
+	// Nameserver is the address of the cluster's DNS, ClusterDomain the domain that it knows.
+	Nameserver, ClusterDomain string
 	// Listen is the address of the kubelet's own API (logs, resource metrics), served with CertFile and KeyFile.
 	Listen, CertFile, KeyFile string
 	// Dir takes the pods' volumes, LogDir a log for each container.

@@ -27,6 +27,8 @@ const (
 	HostCIDR = "192.0.2.0/24"
 	// HostAddress is where kube-apiserver is reached; it advertises no loopback address.
 	HostAddress = "192.0.2.10"
+	// DNSAddress is where pods find the names of Services.
+	DNSAddress = "192.0.2.11"
 )
 
 const (

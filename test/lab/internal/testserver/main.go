@@ -6,12 +6,14 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -53,6 +55,19 @@ func main() {
 	mux.HandleFunc("/whoami", func(out http.ResponseWriter, in *http.Request) {
 		if err := whoami(in.Context(), out); err != nil {
 			http.Error(out, err.Error(), http.StatusBadGateway)
+		}
+	})
+	mux.HandleFunc("/resolve", func(out http.ResponseWriter, in *http.Request) {
+		addresses, err := net.DefaultResolver.LookupHost(in.Context(), in.FormValue("name"))
+		var failure *net.DNSError
+		switch {
+		case errors.As(err, &failure) && failure.IsNotFound:
+			http.Error(out, err.Error(), http.StatusNotFound)
+		case err != nil:
+			http.Error(out, err.Error(), http.StatusBadGateway)
+		default:
+			slices.Sort(addresses)
+			_, _ = io.WriteString(out, strings.Join(addresses, " "))
 		}
 	})
 	// An aggregated API with one group version and nothing in it.
