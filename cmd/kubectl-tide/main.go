@@ -53,7 +53,7 @@ func (p plugin) run(args []string) int {
 	if err == nil {
 		return 0
 	}
-	fmt.Fprintln(p.err, "kubectl tide: "+printable(err.Error()))
+	p.say(err.Error())
 	if u := (usageError{}); errors.As(err, &u) {
 		return exitUsage
 	}
@@ -124,17 +124,48 @@ func name(cmd *cobra.Command, args []string, of asked) (string, error) {
 // named tells that a name leads nowhere else in a URL.
 func named(name string) bool { return name != "" && !strings.ContainsAny(name, "/%") }
 
+// question is what a command asks the API server, once its arguments are understood, and shows in a format.
+type question func(ctx context.Context, r *reader, as format) error
+
 // format is the flag --output.
-func format(cmd *cobra.Command) *string {
-	return cmd.Flags().StringP("output", "o", "text", "Format: text or json")
+type format string
+
+const (
+	asText format = "text"
+	asJSON format = "json"
+)
+
+// asks makes the command one that asks what it reads from its arguments.
+func (p plugin) asks(cmd *cobra.Command, config clientcmd.ClientConfig, read func(args []string) (question, error)) *cobra.Command {
+	output := cmd.Flags().StringP("output", "o", string(asText), "Format: text or json")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		ask, err := read(args)
+		if err != nil {
+			return err
+		}
+		as := format(*output)
+		if as != asText && as != asJSON {
+			return usageError{fmt.Errorf("--output is text or json, not %q", as)}
+		}
+		r, err := newReader(config)
+		if err != nil {
+			return err
+		}
+		return ask(cmd.Context(), r, as)
+	}
+	return cmd
 }
 
-func checkFormat(text string) error {
-	if text != "text" && text != "json" {
-		return usageError{fmt.Errorf("--output is text or json, not %q", text)}
+// show prints an answer, as text with the printer's method for it.
+func show[T any](p plugin, as format, answer T, text func(printer, T) error) error {
+	if as == asJSON {
+		return printJSON(p.out, answer)
 	}
-	return nil
+	return text(p.printer(), answer)
 }
+
+// say tells beside the answer.
+func (p plugin) say(text string) { fmt.Fprintln(p.err, "kubectl tide: "+printable(text)) }
 
 func (p plugin) explainCommand(config clientcmd.ClientConfig) *cobra.Command {
 	cmd := &cobra.Command{
@@ -145,32 +176,19 @@ answer from there it shows the last decision that the object's status has, and s
 		Example: `  kubectl tide explain ihpa/cart -n shop
   kubectl tide explain ihpa/cart -n shop -o json | jq .decision.steps`,
 	}
-	output := format(cmd)
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+	return p.asks(cmd, config, func(args []string) (question, error) {
 		name, err := name(cmd, args, ihpas)
-		if err == nil {
-			err = checkFormat(*output)
-		}
-		if err != nil {
-			return err
-		}
-		r, err := newReader(config)
-		if err != nil {
-			return err
-		}
-		d, note, err := r.explain(cmd.Context(), name)
-		if err != nil {
-			return err
-		}
-		if note != "" {
-			fmt.Fprintln(p.err, "kubectl tide: "+printable(note))
-		}
-		if *output == "json" {
-			return printJSON(p.out, d)
-		}
-		return p.printer().explain(d)
-	}
-	return cmd
+		return func(ctx context.Context, r *reader, as format) error {
+			d, note, err := r.explain(ctx, name)
+			if err != nil {
+				return err
+			}
+			if note != "" {
+				p.say(note)
+			}
+			return show(p, as, d, printer.explain)
+		}, err
+	})
 }
 
 func (p plugin) historyCommand(config clientcmd.ClientConfig) *cobra.Command {
@@ -181,30 +199,17 @@ another replica takes the lead.`,
 		Example: `  kubectl tide history ihpa/cart -n shop
   kubectl tide history ihpa/cart -n shop --limit 5 -o json`,
 	}
-	output := format(cmd)
 	limit := cmd.Flags().Uint32("limit", 20, "How many decisions to list, the last ones; 0 for all")
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+	return p.asks(cmd, config, func(args []string) (question, error) {
 		name, err := name(cmd, args, ihpas)
-		if err == nil {
-			err = checkFormat(*output)
-		}
-		if err != nil {
-			return err
-		}
-		r, err := newReader(config)
-		if err != nil {
-			return err
-		}
-		h, err := r.history(cmd.Context(), name, *limit)
-		if err != nil {
-			return err
-		}
-		if *output == "json" {
-			return printJSON(p.out, h)
-		}
-		return p.printer().history(h)
-	}
-	return cmd
+		return func(ctx context.Context, r *reader, as format) error {
+			h, err := r.history(ctx, name, *limit)
+			if err != nil {
+				return err
+			}
+			return show(p, as, h, printer.history)
+		}, err
+	})
 }
 
 func (p plugin) versionCommand() *cobra.Command {

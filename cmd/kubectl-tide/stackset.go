@@ -40,47 +40,31 @@ what is wrong. It reads StackSets, Stacks, Deployments and autoscalers with the 
   kubectl tide get stackset cart -n shop --watch
   kubectl tide get stackset/cart -o json | jq '.stacks[] | select(.actualWeight > 0)'`,
 	}
-	output := format(cmd)
 	follow := cmd.Flags().BoolP("watch", "w", false, "Show it again whenever something changes, until Ctrl-C")
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+	return p.asks(cmd, config, func(args []string) (question, error) {
 		name, err := name(cmd, args, stackSets)
-		if err == nil {
-			err = checkFormat(*output)
-		}
-		if err != nil {
-			return err
-		}
-		r, err := newReader(config)
-		if err != nil {
-			return err
-		}
-		show := func(t *tree) error {
-			if *output == "json" {
-				return printJSON(p.out, t)
+		return func(ctx context.Context, r *reader, as format) error {
+			if !*follow {
+				f, err := r.family(ctx, name)
+				if err != nil {
+					return err
+				}
+				return show(p, as, f.tree(), printer.tree)
 			}
-			return p.printer().tree(t)
-		}
-		if !*follow {
-			f, err := r.family(cmd.Context(), name)
-			if err != nil {
-				return err
-			}
-			return show(f.tree())
-		}
-		first := true
-		return r.follow(cmd.Context(), name, func(t *tree) error {
-			switch {
-			case *output == "json":
-			case p.screen:
-				fmt.Fprint(p.out, "\x1b[H\x1b[2J")
-			case !first:
-				fmt.Fprintln(p.out)
-			}
-			first = false
-			return show(t)
-		}, func(text string) { fmt.Fprintln(p.err, "kubectl tide: "+printable(text)) })
-	}
-	return cmd
+			first := true
+			return r.follow(ctx, name, func(t *tree) error {
+				switch {
+				case as == asJSON:
+				case p.screen:
+					fmt.Fprint(p.out, "\x1b[H\x1b[2J")
+				case !first:
+					fmt.Fprintln(p.out)
+				}
+				first = false
+				return show(p, as, t, printer.tree)
+			}, p.say)
+		}, err
+	})
 }
 
 // source is one kind of object around a StackSet.

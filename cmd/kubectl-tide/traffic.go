@@ -32,34 +32,22 @@ ready; "kubectl tide get stackset NAME --watch" shows it.`,
 		Example: `  kubectl tide traffic cart -n shop
   kubectl tide traffic cart v2 25 -n shop`,
 	}
-	output := format(cmd)
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+	return p.asks(cmd, config, func(args []string) (question, error) {
 		weight, err := trafficArguments(cmd, args)
-		if err == nil {
-			err = checkFormat(*output)
-		}
-		if err != nil {
-			return err
-		}
-		r, err := newReader(config)
-		if err != nil {
-			return err
-		}
-		var s *sharing
-		if len(args) == 1 {
-			s, err = r.sharing(cmd.Context(), args[0])
-		} else {
-			s, err = r.share(cmd.Context(), args[0], args[1], weight)
-		}
-		if err != nil {
-			return err
-		}
-		if *output == "json" {
-			return printJSON(p.out, s)
-		}
-		return p.printer().sharing(s)
-	}
-	return cmd
+		return func(ctx context.Context, r *reader, as format) error {
+			var s *sharing
+			var err error
+			if len(args) == 1 {
+				s, err = r.sharing(ctx, args[0])
+			} else {
+				s, err = r.share(ctx, args[0], args[1], weight)
+			}
+			if err != nil {
+				return err
+			}
+			return show(p, as, s, printer.sharing)
+		}, err
+	})
 }
 
 func trafficArguments(cmd *cobra.Command, args []string) (weight int, err error) {
