@@ -8,10 +8,12 @@ import (
 	"fmt"
 	"log"
 	"maps"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -63,12 +65,14 @@ type Gossip struct {
 	subscribers
 	o         Options
 	bindPort  uint16
+	padding   int // see meta
 	advertise netip.AddrPort
 	keyring   *memberlist.Keyring // nil: no encryption
 	list      *memberlist.Memberlist
 	metrics   *metrics
 	refusals  refusalLog
 	changed   chan struct{} // has an item while subscribers are to be called
+	tried     chan struct{} // closed after the first attempt to join
 	doubtful  chan member   // nodes that came back from long ago, by hearsay
 
 	mu     sync.Mutex
@@ -87,7 +91,10 @@ var _ Membership = (*Gossip)(nil)
 
 // New opens the listeners. Others can join from now on; Run must be called, it closes them.
 func New(o Options) (*Gossip, error) {
-	g := &Gossip{o: o, local: o.Node, changed: make(chan struct{}, 1), doubtful: make(chan member, maxDoubtful), others: map[string]member{}}
+	g := &Gossip{
+		o: o, padding: rand.IntN(maxPadding), local: o.Node, others: map[string]member{},
+		changed: make(chan struct{}, 1), tried: make(chan struct{}), doubtful: make(chan member, maxDoubtful),
+	}
 	if len(o.Cluster) > memberlist.LabelMaxSize {
 		return nil, fmt.Errorf("the cluster's name is longer than %d bytes", memberlist.LabelMaxSize)
 	}
@@ -118,7 +125,7 @@ func New(o Options) (*Gossip, error) {
 			return fail(err)
 		}
 	}
-	if meta := encodeMeta(g.local); len(meta)+len(Leaving) > memberlist.MetaMaxSize {
+	if meta := encodeMeta(g.local, maxPadding); len(meta)+len(Leaving) > memberlist.MetaMaxSize {
 		return fail(fmt.Errorf("what the node tells of itself is longer than %d bytes: %s", memberlist.MetaMaxSize, meta))
 	}
 	for _, entry := range o.Join {
@@ -269,6 +276,9 @@ func (g *Gossip) Nodes() []Node {
 	return nodes
 }
 
+// Tried is closed once the node has looked for others.
+func (g *Gossip) Tried() <-chan struct{} { return g.tried }
+
 // Address is where others reach this node's gossip.
 func (g *Gossip) Address() netip.AddrPort { return g.advertise }
 
@@ -300,9 +310,7 @@ func (g *Gossip) touch() {
 // Run finds the others for ever, and leaves the cluster when ctx ends. It may be called once.
 func (g *Gossip) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	var wg sync.WaitGroup
-	defer wg.Wait()
 	wg.Go(func() {
 		for {
 			select {
@@ -323,8 +331,11 @@ func (g *Gossip) Run(ctx context.Context) error {
 			}
 		}
 	})
-	defer g.leave() // at once, though an attempt to join or to verify still runs
-	return g.keepJoined(ctx, &wg)
+	err := g.keepJoined(ctx, &wg)
+	g.leave() // at once, though an attempt to join or to verify may still run
+	cancel()
+	wg.Wait()
+	return err
 }
 
 // A leave takes 1 s at most.
@@ -348,11 +359,17 @@ type meta struct {
 	Stream   string `json:"st,omitempty"`
 	Admin    string `json:"ad,omitempty"`
 	Version  string `json:"v,omitempty"`
+	// Padding is of random length. The library's queue can give two messages the same number, and loses one of them if they are equally long:
+	// so were a node's answer to a suspicion and the news of another node.
+	Padding string `json:"p,omitempty"`
 }
 
-func encodeMeta(n Node) []byte {
+// maxPadding leaves enough of the 512 bytes.
+const maxPadding = 128
+
+func encodeMeta(n Node, padding int) []byte {
 	// Strings and a bool can always be encoded.
-	text, _ := json.Marshal(meta{n.State, n.Collects, n.Stream, n.Admin, n.Version})
+	text, _ := json.Marshal(meta{n.State, n.Collects, n.Stream, n.Admin, n.Version, strings.Repeat("-", padding)})
 	return text
 }
 
@@ -383,7 +400,7 @@ func addrPort(ip net.IP, port uint16) netip.AddrPort {
 // delegate is what the library calls, mostly under its lock.
 type delegate struct{ *Gossip }
 
-func (d delegate) NodeMeta(int) []byte { return encodeMeta(d.Local()) }
+func (d delegate) NodeMeta(int) []byte { return encodeMeta(d.Local(), d.padding) }
 
 // NotifyAlive decides whether a node is taken, each time that somebody says that it is alive.
 func (d delegate) NotifyAlive(n *memberlist.Node) error {

@@ -47,12 +47,13 @@ func splitEntry(entry string, defaultPort uint16) (string, uint16, error) {
 // keepJoined resolves the names and joins what it does not know, often while this node is alone, then each RejoinInterval.
 func (g *Gossip) keepJoined(ctx context.Context, wg *sync.WaitGroup) error {
 	start, found := time.Now(), false
+	tried := sync.OnceFunc(func() { close(g.tried) })
 	pause := g.o.RejoinInterval / 16
 	for {
 		if g.keyring != nil {
 			g.rereadKeys()
 		}
-		// An attempt may hang for a while; the next one does not wait for it, but not more than one is ahead.
+		// An attempt may hang for a while, but a leave does not wait for it.
 		done := make(chan struct{})
 		wg.Go(func() {
 			defer close(done)
@@ -60,6 +61,7 @@ func (g *Gossip) keepJoined(ctx context.Context, wg *sync.WaitGroup) error {
 		})
 		select {
 		case <-done:
+			tried()
 		case <-ctx.Done():
 			return nil
 		}
