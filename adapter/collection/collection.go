@@ -269,7 +269,6 @@ func (s *Scheduler) Run(ctx context.Context) {
 		var due []*job
 		for len(s.due) > 0 && !s.due[0].at.After(now) {
 			j := heap.Pop(&s.due).(*job)
-			s.metrics.lag.Observe(now.Sub(j.at).Seconds())
 			j.busy = true
 			due = append(due, j)
 		}
@@ -277,6 +276,7 @@ func (s *Scheduler) Run(ctx context.Context) {
 			due = s.turns(due)
 		}
 		for _, j := range due {
+			s.metrics.lag.Observe(now.Sub(j.at).Seconds())
 			s.pool(j).enqueue(j)
 		}
 		s.moveHanging(now)
