@@ -34,6 +34,7 @@ test-unit: ## Unit, property and fuzz-seed tests, with the race detector
 	$(call compile,everything with the race detector,-race ./...)
 	go test -race -timeout 25m $(UNIT)
 	go test -timeout 10m -run '^TestSimulation$$' ./scaler/ihpa # all its 100,000 steps
+	go test -timeout 10m ./adapter/cluster/ownership # with 10,000 queries
 
 .PHONY: test-e2e
 test-e2e: lab-build ## Tests on the lab, with the race detector
