@@ -2,11 +2,13 @@
 package docs
 
 import (
+	"context"
 	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
 	"maps"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -14,6 +16,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/go-logr/logr"
 	"github.com/google/go-cmp/cmp"
@@ -25,6 +28,8 @@ import (
 	runtimemetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	"github.com/kubetide/kubetide/adapter"
+	"github.com/kubetide/kubetide/adapter/cluster/clustertest"
+	"github.com/kubetide/kubetide/adapter/cluster/membership"
 	"github.com/kubetide/kubetide/adapter/metricsapi"
 	kapacity "github.com/kubetide/kubetide/api/kapacity/v1alpha1"
 	"github.com/kubetide/kubetide/internal/outbound"
@@ -80,6 +85,18 @@ func registered(t *testing.T) map[string]metric {
 	outbound.NewMetrics(registry)
 	metricsapi.NewProvider(nil, nil, clock.RealClock{}, registry)
 	if _, err := adapter.New(adapter.Options{Config: &rest.Config{Host: "https://127.0.0.1:1"}, Registerer: registry, Log: logr.Discard()}); err != nil {
+		t.Fatal(err)
+	}
+	node, err := membership.New(membership.Options{
+		Transport: clustertest.New(1).Transport(netip.MustParseAddrPort("10.0.0.1:8003")), RejoinInterval: time.Minute, SuspectAfter: time.Minute,
+		Registerer: registry, Log: logr.Discard(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended, end := context.WithCancel(t.Context())
+	end()
+	if err := node.Run(ended); err != nil {
 		t.Fatal(err)
 	}
 	out := map[string]metric{}
