@@ -345,6 +345,33 @@ func TestF10ClocksAreWrong(t *testing.T) {
 	})
 }
 
+// Each sees itself only, and has no samples, until they have found each other.
+func TestF11AllStartAtOnce(t *testing.T) {
+	clusters(t, func(t *testing.T, n int) {
+		s := newSimulation(11, n, few, mixed...)
+		all := s.active()
+		for _, n := range s.nodes {
+			n.view = []string{n.id}
+		}
+		s.cut = func(_, _ *node) bool { return s.now < 10*second }
+		s.after(10*second, func() {
+			for _, to := range s.nodes {
+				for _, from := range s.nodes {
+					s.synchronize(to, from)
+				}
+			}
+			s.all(all, 0, second)
+		})
+		s.run(3 * minute)
+		s.agesWithin(t, plus(second))
+		t.Log(s.figures())
+		if load, most := s.load(), 1.05+float64(n-1)*12/180; load > most { // for 12 seconds of three minutes each asks for itself
+			t.Errorf("the sources are asked %.3f times an interval, more than %.2f", load, most)
+		}
+		s.settled(t)
+	})
+}
+
 func TestF15SourcesAreDownForAll(t *testing.T) {
 	clusters(t, func(t *testing.T, n int) {
 		s := steady(t, 15, n, few)
@@ -474,6 +501,58 @@ func TestF16TwiceTheNodesAndBack(t *testing.T) {
 				t.Fatalf("query %d moved between survivors", k)
 			}
 		}
+		s.settled(t)
+	})
+}
+
+// Nodes are killed, leave, join and stall as it happens, every 20 to 40 seconds.
+func TestChurn(t *testing.T) {
+	clusters(t, func(t *testing.T, n int) {
+		s := steady(t, 37, n, few/3)
+		members := s.active()
+		without := func(n *node) {
+			members = slices.DeleteFunc(slices.Clone(members), func(id string) bool { return id == n.id })
+		}
+		with := func(n *node) { members = append(slices.Clone(members), n.id) }
+		events := map[string]int{}
+		for range 60 {
+			someone := s.node(members[s.random.IntN(len(members))])
+			event := []string{"kill", "leave", "stall", "join", "join"}[s.random.IntN(5)]
+			if len(members) < 3 {
+				event = "join"
+			} else if len(members) > n && event == "join" {
+				event = "leave"
+			}
+			switch events[event]++; event {
+			case "kill":
+				someone.dead = true
+				without(someone)
+				s.all(members, 2*second, 5*second)
+			case "leave":
+				without(someone)
+				s.all(members, 0, second)
+				s.after(12*second, func() { s.lookAround(); someone.dead = true })
+			case "stall":
+				all := members
+				someone.stalled, someone.serves = s.now+10*second, false
+				without(someone)
+				s.all(members, 2*second, 5*second)
+				s.after(10*second, func() { members = all; s.all(all, 0, second) })
+				s.after(10*second+s.delay, func() { someone.serves = true })
+			case "join":
+				joined := s.joins(someone.index, someone, members, 2*second)
+				with(joined)
+				s.after(2*second+s.delay, func() { joined.serves = true; s.all(members, 0, second) })
+			}
+			s.run(s.between(20*second, 40*second))
+		}
+		t.Log(events, s.figures())
+		// Several may be killed within an interval, each just before it would have asked.
+		s.agesWithin(t, func(interval time.Duration) time.Duration { return interval + 7*second*(1+interval/(20*second)) })
+		if load := s.load(); load > 1.1 {
+			t.Errorf("the sources are asked %.3f times an interval", load)
+		}
+		s.run(2 * minute)
 		s.settled(t)
 	})
 }
