@@ -51,9 +51,9 @@ type Keeper struct {
 	wake    chan struct{}
 
 	// mu protects what follows.
-	mu        sync.RWMutex
-	cert, key []byte
-	listeners []dynamiccertificates.Listener
+	mu            sync.RWMutex
+	cert, key, ca []byte
+	listeners     []dynamiccertificates.Listener
 }
 
 var _ dynamiccertificates.CertKeyContentProvider = (*Keeper)(nil)
@@ -92,6 +92,13 @@ func (k *Keeper) CurrentCertKeyContent() ([]byte, []byte) {
 	k.mu.RLock()
 	defer k.mu.RUnlock()
 	return k.cert, k.key
+}
+
+// CurrentCABundleContent implements CA. It is empty until Ready.
+func (k *Keeper) CurrentCABundleContent() []byte {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	return k.ca
 }
 
 // AddListener implements dynamiccertificates.CertKeyContentProvider.
@@ -182,7 +189,7 @@ func (k *Keeper) sync(ctx context.Context) (time.Time, error) {
 		}
 		k.Log.Info("Certificates renewed", "because", reasons)
 	}
-	k.serve(secret.Data[keyCert], secret.Data[keyKey])
+	k.serve(secret.Data[keyCert], secret.Data[keyKey], secret.Data[keyCACerts])
 	for _, b := range k.bundles {
 		if bundleErr := b.sync(ctx, secret); bundleErr != nil && err == nil {
 			err = bundleErr // the others still get theirs
@@ -215,11 +222,11 @@ func (k *Keeper) write(ctx context.Context, secret *corev1.Secret, s state) (*co
 	return secrets.Update(ctx, secret, metav1.UpdateOptions{FieldManager: fieldManager})
 }
 
-func (k *Keeper) serve(cert, key []byte) {
+func (k *Keeper) serve(cert, key, ca []byte) {
 	k.mu.Lock()
 	changed := string(cert) != string(k.cert) || string(key) != string(k.key)
 	first := k.cert == nil
-	k.cert, k.key = cert, key
+	k.cert, k.key, k.ca = cert, key, ca
 	listeners := k.listeners
 	k.mu.Unlock()
 	if !changed {

@@ -115,6 +115,11 @@ func unfit(serving, signer pair, names []string, now time.Time) string {
 	case serving.cert.NotAfter.Sub(now) <= servingRenew:
 		return "expires at " + serving.cert.NotAfter.UTC().Format(time.RFC3339)
 	}
+	for _, usage := range usages {
+		if !slices.Contains(serving.cert.ExtKeyUsage, usage) {
+			return "is not made for both sides of a connection"
+		}
+	}
 	for _, name := range names {
 		if !slices.Contains(serving.cert.DNSNames, name) {
 			return "is not made out to " + name
@@ -122,6 +127,9 @@ func unfit(serving, signer pair, names []string, now time.Time) string {
 	}
 	return ""
 }
+
+// usages are both sides of a connection between two replicas.
+var usages = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}
 
 func newCA(now time.Time) (pair, error) {
 	template := &x509.Certificate{
@@ -136,7 +144,7 @@ func newServing(ca pair, names []string, now time.Time) (pair, error) {
 	template := &x509.Certificate{
 		Subject: pkix.Name{CommonName: names[0]}, DNSNames: names,
 		NotBefore: now.Add(-backdate), NotAfter: now.Add(servingLife),
-		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}, BasicConstraintsValid: true,
+		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: usages, BasicConstraintsValid: true,
 	}
 	return sign(template, &ca)
 }

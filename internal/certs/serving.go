@@ -13,29 +13,35 @@ import (
 
 // TLSConfig serves the provider's current certificate, for servers that are not a Kubernetes API server.
 func TLSConfig(provider dynamiccertificates.CertKeyContentProvider) *tls.Config {
+	current := currentCertificate(provider)
+	return &tls.Config{
+		MinVersion:     tls.VersionTLS12,
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return current() },
+	}
+}
+
+// currentCertificate parses the provider's certificate when it has changed.
+func currentCertificate(provider dynamiccertificates.CertKeyContentProvider) func() (*tls.Certificate, error) {
 	var mu sync.Mutex
 	var cert, key []byte
 	var parsed tls.Certificate
-	return &tls.Config{
-		MinVersion: tls.VersionTLS12,
-		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
-			mu.Lock()
-			defer mu.Unlock()
-			currentCert, currentKey := provider.CurrentCertKeyContent()
-			if len(currentCert) == 0 {
-				return nil, errors.New("there is no serving certificate yet")
+	return func() (*tls.Certificate, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		currentCert, currentKey := provider.CurrentCertKeyContent()
+		if len(currentCert) == 0 {
+			return nil, errors.New("there is no serving certificate yet")
+		}
+		if !bytes.Equal(cert, currentCert) || !bytes.Equal(key, currentKey) {
+			pair, err := tls.X509KeyPair(currentCert, currentKey)
+			if err != nil {
+				return nil, err
 			}
-			if !bytes.Equal(cert, currentCert) || !bytes.Equal(key, currentKey) {
-				pair, err := tls.X509KeyPair(currentCert, currentKey)
-				if err != nil {
-					return nil, err
-				}
-				cert, key, parsed = currentCert, currentKey, pair
-			}
-			// The caller gets a copy: the next change must not touch a handshake under way.
-			current := parsed
-			return &current, nil
-		},
+			cert, key, parsed = currentCert, currentKey, pair
+		}
+		// The caller gets a copy: the next change must not touch a handshake under way.
+		current := parsed
+		return &current, nil
 	}
 }
 
