@@ -95,8 +95,9 @@ fuzz: ## Fuzz each parser of foreign input for FUZZTIME (30s)
 	    echo "$$pkg $$f"; go test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$pkg; done; done
 
 .PHONY: generate
-generate: ## Regenerate deep copies and CRDs
+generate: ## Regenerate deep copies, CRDs, and what is rendered from the Helm chart
 	go generate ./api/...
+	go run ./deploy/helm/generate
 
 .PHONY: lint
 lint: ## golangci-lint at its pinned version

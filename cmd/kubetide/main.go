@@ -28,7 +28,7 @@ func root() *cobra.Command {
 		SilenceErrors: true, SilenceUsage: true, DisableSuggestions: true,
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}
-	cmd.AddCommand(serverCommand(), configCommand(), versionCommand())
+	cmd.AddCommand(serverCommand(), configCommand(), cleanupCommand(), versionCommand())
 	return cmd
 }
 

@@ -39,10 +39,12 @@ import (
 
 // The objects that ship in deploy/.
 const (
-	certificateSecret    = "kubetide-certs"
 	webhookConfiguration = "kubetide"
 	adapterLease         = "kubetide-adapter"
 )
+
+// certificateSecret is one for each Service, so that adapter and engine can be installed apart.
+func certificateSecret(c *config.Config) string { return c.Serving.ServiceName + "-certs" }
 
 var apiServices = []string{"v1beta1.custom.metrics.k8s.io", "v1beta2.custom.metrics.k8s.io", "v1beta1.external.metrics.k8s.io", tideAPIService}
 
@@ -173,7 +175,7 @@ func startCertificate(ctx context.Context, group *errgroup.Group, c *config.Conf
 	}
 	options := certs.Options{
 		Client: client, Dynamic: dynamicClient, Clock: clock.RealClock{}, Log: log,
-		Namespace: c.General.Namespace, Secret: certificateSecret, Service: c.Serving.ServiceName,
+		Namespace: c.General.Namespace, Secret: certificateSecret(c), Service: c.Serving.ServiceName,
 	}
 	options.APIServices = []string{tideAPIService}
 	if c.Enabled(config.ModuleAdapter) {

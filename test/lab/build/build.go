@@ -1,4 +1,4 @@
-// Package build makes the lab's binaries (etcd, the Kubernetes control plane, kwok, metrics-server, Prometheus, skipper) from the Go
+// Package build makes the lab's binaries (etcd, the Kubernetes control plane, kwok, metrics-server, Prometheus, skipper, helm) from the Go
 // modules that the folders beside it pin, and caches them by module version and Go version; the SQS server comes from npm, cached
 // by its lock file. The modules stand apart so that their dependencies never meet the product's. Binaries found in the folder that
 // KUBEBUILDER_ASSETS names are used as they are.
@@ -73,6 +73,7 @@ var components = []component{
 		packages: map[string]string{"skipper": "github.com/zalando/skipper/cmd/skipper"},
 		files:    map[string]string{RouteGroupCRD: "dataclients/kubernetes/deploy/apply/routegroups_crd.yaml"},
 	},
+	{name: "helm", module: "helm.sh/helm/v4", packages: map[string]string{"helm": "helm.sh/helm/v4/cmd/helm"}},
 	{name: "sqs", packages: map[string]string{"sqs": "server.mjs"}},
 }
 
