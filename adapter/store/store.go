@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -42,10 +43,10 @@ type Store struct {
 
 // entry is what is known about one query. Among many series it is in main memory, where each cache line and page costs as much
 // as the rest of a look-up's work. So a look-up goes from a slot to the entry and on to its state, and touches nothing else:
-// entry and state have 128 bytes each, two lines that the allocator aligns. What only writers and slow paths need is apart, with
-// the part that Insert needs in two lines as well, which the processor can fetch together with the state.
+// entry and state have 128 bytes each, two lines that the allocator aligns. What only writers and slow paths need is apart, and
+// begins with all that Insert needs, so that it need not look into the state before.
 type entry struct {
-	// last is swapped without a lock: a writer that finds another state than the one that its own follows begins again.
+	// last is swapped by writers under mu and read without it.
 	last atomic.Pointer[state]
 	// address is that of the query's series, in memory if it is not longer.
 	address []byte
@@ -56,9 +57,10 @@ type entry struct {
 type rest struct {
 	// details are what the query says beside the address, in memory if they are not longer.
 	details []byte
-	memory  [80]byte
+	memory  [88]byte
+	mu      sync.Mutex
+	taken   time.Duration // that of last, from the epoch; guarded by mu
 	labels  labels.Set
-	maxAge  time.Duration
 	// subscriptions are replaced under the lock of the query's shard, never changed in place, and read without it.
 	subscriptions atomic.Pointer[[]*subscription]
 
@@ -94,14 +96,17 @@ func New(clock clock.PassiveClock, limit time.Duration) *Store {
 var epoch = time.Now()
 
 // unasked marks an entry that takes no results.
-var unasked = (&entry{rest: &rest{}}).state(nil, time.Time{}, errors.New("nothing asks for this metric"))
+var unasked = (&entry{rest: &rest{}}).state(nil, time.Time{}, errors.New("nothing asks for this metric"), 0)
 
 // Add makes the store accept results for the query. Served queries are found by the metrics APIs under their Series; of
 // two queries with one Series only one may be served at a time. Adding again changes served only.
 func (s *Store) Add(q sample.Query, served bool) {
 	e, shard := s.open(&q)
 	if !e.wanted() {
-		e.last.Store(e.state(nil, time.Time{}, errors.New("it has not been collected yet")))
+		e.mu.Lock()
+		e.last.Store(e.state(nil, time.Time{}, errors.New("it has not been collected yet"), q.MaxAge(s.limit)))
+		e.taken = math.MinInt64
+		e.mu.Unlock()
 	}
 	shard.mu.Unlock()
 	if q.Kind == sample.Pods || q.Kind == sample.Resource {
@@ -123,7 +128,9 @@ func (s *Store) Forget(q sample.Query) {
 		shard.mu.Unlock()
 		return
 	}
+	e.mu.Lock()
 	e.last.Store(unasked)
+	e.mu.Unlock()
 	if len(e.subscribed()) == 0 {
 		shard.remove(hash, has)
 	}
@@ -143,25 +150,27 @@ func (s *Store) Insert(r sample.Result) bool {
 		return false
 	}
 	points, cause := s.check(&r)
-	var last, next *state
-	for published := false; !published; published = e.last.CompareAndSwap(last, next) {
-		last = e.last.Load()
-		if last == unasked || last.taken().After(r.Taken) {
-			return false
-		}
-		if points == nil && !errors.Is(cause, sample.ErrNoData) {
-			kept := *last
-			kept.served[0].Answer.Cause = cause
-			next = &kept
-		} else {
-			next = e.state(points, r.Taken, cause)
-		}
-		if r.Query.Fallback != (sample.Fallback{}) {
-			next.spare = last.spareAfter(next, r.Taken)
-		}
+	next := e.state(points, r.Taken, cause, r.Query.MaxAge(s.limit))
+	taken := r.Taken.Sub(epoch)
+	e.mu.Lock()
+	last := e.last.Load()
+	if last == unasked || e.taken > taken {
+		e.mu.Unlock()
+		return false
 	}
-	if (last.points() == nil) != (next.points() == nil) || !maps.Equal(last.common, next.common) {
-		if m := s.served.metric(r.Query.Kind, r.Query.Namespace, r.Query.Metric); m != nil {
+	if points == nil && !errors.Is(cause, sample.ErrNoData) {
+		kept := *last
+		kept.served[0].Answer.Cause = cause
+		next, taken = &kept, e.taken
+	}
+	if r.Query.Fallback != (sample.Fallback{}) {
+		next.spare = last.spareAfter(next, r.Taken)
+	}
+	e.last.Store(next)
+	e.taken = taken
+	e.mu.Unlock()
+	if r.Query.Kind == sample.Pods && ((last.points() == nil) != (next.points() == nil) || !maps.Equal(last.common, next.common)) {
+		if m := s.served.metric(sample.Pods, r.Query.Namespace, r.Query.Metric); m != nil {
 			m.shape.Add(1)
 		}
 	}
@@ -253,22 +262,21 @@ func (s *Store) ForgetPod(namespace string, uid types.UID) {
 
 // forgetPod reports whether the pod was one of the query's.
 func (e *entry) forgetPod(uid types.UID) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	last := e.last.Load()
 	is := func(p sample.Point) bool { return p.UID == uid }
-	for {
-		last := e.last.Load()
-		if !slices.ContainsFunc(last.points(), is) {
-			return false
-		}
-		next := *last
-		a := &next.served[0].Answer
-		a.Points = slices.DeleteFunc(slices.Clone(a.Points), is)
-		if len(a.Points) == 0 {
-			next = *e.state(nil, a.Taken, fmt.Errorf("its last pod is gone: %w", sample.ErrNoData))
-		}
-		if e.last.CompareAndSwap(last, &next) {
-			return true
-		}
+	if !slices.ContainsFunc(last.points(), is) {
+		return false
 	}
+	next := *last
+	a := &next.served[0].Answer
+	a.Points = slices.DeleteFunc(slices.Clone(a.Points), is)
+	if len(a.Points) == 0 {
+		next = *e.state(nil, a.Taken, fmt.Errorf("its last pod is gone: %w", sample.ErrNoData), a.MaxAge)
+	}
+	e.last.Store(&next)
+	return true
 }
 
 // wanted says that the entry takes results.
@@ -290,7 +298,7 @@ func (e *entry) notify() {
 }
 
 func (s *Store) newEntry(q sample.Query) *entry {
-	e := &entry{rest: &rest{query: q, labels: labelsOf(q.Selector), maxAge: q.MaxAge(s.limit), position: -1}}
+	e := &entry{rest: &rest{query: q, labels: labelsOf(q.Selector), position: -1}}
 	e.address = appendSeries(e.memory[:0], q.Series())
 	e.details = appendDetails(e.rest.memory[:0], &q)
 	e.last.Store(unasked)
@@ -374,8 +382,8 @@ func (s *Store) entry(q *sample.Query) *entry {
 }
 
 // state returns the one after a collection that began at taken. points is nil if there is no value, and cause says why.
-func (e *entry) state(points []sample.Point, taken time.Time, cause error) *state {
-	a := sample.Answer{State: sample.Missing, Points: points, Taken: taken, MaxAge: e.maxAge, Cause: cause}
+func (e *entry) state(points []sample.Point, taken time.Time, cause error, maxAge time.Duration) *state {
+	a := sample.Answer{State: sample.Missing, Points: points, Taken: taken, MaxAge: maxAge, Cause: cause}
 	if points != nil {
 		a.State = sample.Fresh
 	}
@@ -383,7 +391,7 @@ func (e *entry) state(points []sample.Point, taken time.Time, cause error) *stat
 	for i := range points {
 		oldest = max(oldest, points[i].Age)
 	}
-	return &state{until: taken.Add(e.maxAge - oldest).Sub(epoch), common: commonLabels(points),
+	return &state{until: taken.Add(maxAge - oldest).Sub(epoch), common: commonLabels(points),
 		served: [1]Served{{Query: &e.query, Labels: e.labels, Answer: a}}}
 }
 
