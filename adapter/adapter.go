@@ -33,6 +33,7 @@ import (
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
 
+	"github.com/kubetide/kubetide/adapter/cluster"
 	"github.com/kubetide/kubetide/adapter/collection"
 	"github.com/kubetide/kubetide/adapter/discovery"
 	"github.com/kubetide/kubetide/adapter/metricsapi"
@@ -82,6 +83,9 @@ type Options struct {
 	// Version is shown in the OpenAPI documents.
 	Version string
 
+	// Cluster shares the collecting with other servers; nil for one that is alone.
+	Cluster *cluster.Cluster
+
 	// Elected is closed when this process may write Events; nil if it may at once.
 	Elected <-chan struct{}
 	// Registerer takes the metrics; none if nil.
@@ -114,10 +118,11 @@ type Adapter struct {
 	demand map[sample.Query]*demand
 }
 
-// demand is who wants a query: HPAs, through discovery, and others. An answer is served only for HPAs.
+// demand is who wants a query: HPAs, through discovery, others on this server, and others on other ones. An answer is served only
+// for HPAs.
 type demand struct {
-	served bool
-	others int
+	served         bool
+	others, remote int
 }
 
 // New opens the port of the metrics APIs and prepares everything; nothing is collected or served before Run.
@@ -177,10 +182,17 @@ func build(o Options, client kubernetes.Interface, mapper meta.RESTMapper, gette
 	a.pods = &pods{lister: a.workloads.Core().V1().Pods().Lister()}
 	a.scales = newScales(a.workloads.Apps().V1(), mapper, getter, o.Clock)
 	a.secrets = newSecrets(client.CoreV1(), o.Clock)
-	a.scheduler = collection.New(collection.Options{
+	schedule := collection.Options{
 		Registry: a.registry, Scales: a.scales, Insert: a.store.Insert, Clock: o.Clock, Registerer: o.Registerer, Log: o.Log.WithName("collection"),
 		Report: func(q sample.Query, points int, err error) { a.discovery.Report(q, points, err) },
-	})
+	}
+	if o.Cluster != nil {
+		schedule.Insert, schedule.Turn = o.Cluster.Insert, o.Cluster.Turn
+	}
+	a.scheduler = collection.New(schedule)
+	if o.Cluster != nil {
+		o.Cluster.Attach(cluster.Adapter{Insert: a.store.Insert, Answer: a.store.Answer, Reconsider: a.scheduler.Reconsider, Want: a.wantRemote})
+	}
 	a.discovery = discovery.New(discovery.Options{
 		Registry: a.registry, DefaultInterval: o.DefaultInterval, MaxAge: o.MaxAge, DisregardForeign: o.DisregardIncompatibleHPAs,
 		Add: a.serve, Remove: a.unserve, Bar: a.store.Bar, Answer: a.store.Answer, Clock: o.Clock, Registerer: o.Registerer, Elected: o.Elected, Log: o.Log.WithName("discovery"),
@@ -252,10 +264,22 @@ func (a *Adapter) Ready() error {
 	if !a.ready.Load() {
 		return errors.New("the first collections are still running")
 	}
+	if c := a.options.Cluster; c != nil {
+		if err := c.Ready(); err != nil {
+			return err
+		}
+	}
 	if a.server != nil {
 		return a.server.Ready()
 	}
 	return nil
+}
+
+// Leave has other servers take over the collecting, because this one will stop. It goes on until they do.
+func (a *Adapter) Leave() {
+	if c := a.options.Cluster; c != nil {
+		c.Leave()
+	}
 }
 
 // Healthy says whether metrics are being collected.
@@ -265,6 +289,12 @@ func (a *Adapter) Healthy() error { return a.scheduler.Healthy() }
 func (a *Adapter) Want(q sample.Query) (release func()) {
 	a.change(q, func(d *demand) { d.others++ })
 	return sync.OnceFunc(func() { a.change(q, func(d *demand) { d.others-- }) })
+}
+
+// wantRemote collects a query for another server.
+func (a *Adapter) wantRemote(q sample.Query) (release func()) {
+	a.change(q, func(d *demand) { d.remote++ })
+	return sync.OnceFunc(func() { a.change(q, func(d *demand) { d.remote-- }) })
 }
 
 func (a *Adapter) serve(q sample.Query)   { a.change(q, func(d *demand) { d.served = true }) }
@@ -278,15 +308,25 @@ func (a *Adapter) change(q sample.Query, change func(*demand)) {
 		d = &demand{}
 		a.demand[q] = d
 	}
+	before := *d
 	change(d)
-	if !d.served && d.others == 0 {
+	wanted := d.served || d.others+d.remote > 0
+	if !wanted {
 		delete(a.demand, q)
 		a.store.Forget(q)
 		a.scheduler.Remove(q)
-		return
+	} else {
+		a.store.Add(q, d.served)
 	}
-	a.store.Add(q, d.served)
-	a.scheduler.Add(q)
+	if c := a.options.Cluster; c != nil {
+		c.Wanted(q, wanted)
+		if asks := d.others > 0; asks != (before.others > 0) {
+			c.Ask(q, asks)
+		}
+	}
+	if wanted {
+		a.scheduler.Add(q)
+	}
 }
 
 // podChanged collects what has no value yet when a pod becomes ready, so that the first value comes with the first pod and
@@ -330,6 +370,9 @@ func (a *Adapter) Run(ctx context.Context) error {
 	defer a.hpas.Shutdown()
 	if a.server != nil {
 		group.Go(func() error { return a.server.Run(ctx) })
+	}
+	if c := a.options.Cluster; c != nil {
+		group.Go(func() error { return c.Run(ctx) })
 	}
 	group.Go(func() error { a.scheduler.Run(ctx); return nil })
 	group.Go(func() error { a.discovery.Run(ctx); return nil })

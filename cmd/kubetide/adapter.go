@@ -48,6 +48,9 @@ func startAdapter(ctx context.Context, group *errgroup.Group, c *config.Config, 
 	if options.Decisions, err = w.served(); err != nil {
 		return nil, err
 	}
+	if options.Cluster, err = newCluster(ctx, group, c, certificate, adminServer, log.WithName("cluster")); err != nil {
+		return nil, err
+	}
 	if options.Listener, err = net.Listen("tcp", address(c, c.Serving.SecurePort)); err != nil {
 		return nil, fmt.Errorf("metrics APIs: %w", err)
 	}

@@ -33,13 +33,15 @@ func root() *cobra.Command {
 }
 
 func serverCommand() *cobra.Command {
-	return configured(&cobra.Command{
+	cmd := configured(&cobra.Command{
 		Use: "server [flags]", Short: "Run the server",
 		Long: `Run the server: in a cluster under its service account, outside with --kubeconfig.
 
 Every flag --a-b can also be set by the environment variable KUBETIDE_A_B and in the file of --config.path. A flag goes before
 the environment, this before the file, this before the default. "kubetide config check" shows what holds, and from where.`,
 	}, func(_ *cobra.Command, c *config.Config, _ []config.Setting) error { return serve(c) })
+	cmd.AddCommand(statusCommand())
+	return cmd
 }
 
 func configCommand() *cobra.Command {

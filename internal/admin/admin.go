@@ -26,6 +26,7 @@ type Check func() error
 // Server is the admin port.
 type Server struct {
 	listener net.Listener
+	mux      *http.ServeMux
 	http     http.Server
 	stopping atomic.Bool
 
@@ -55,8 +56,8 @@ func New(o Options) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("admin port: %w", err)
 	}
-	s := &Server{listener: listener}
 	mux := http.NewServeMux()
+	s := &Server{listener: listener, mux: mux}
 	mux.HandleFunc("GET /health", func(w http.ResponseWriter, _ *http.Request) { s.answer(w, &s.live) })
 	mux.HandleFunc("GET /ready", func(w http.ResponseWriter, _ *http.Request) { s.answer(w, &s.ready) })
 	mux.Handle("GET /metrics", promhttp.HandlerFor(firstWins(o.Metrics), promhttp.HandlerOpts{
@@ -75,6 +76,9 @@ func New(o Options) (*Server, error) {
 
 // Addr is where the port is open.
 func (s *Server) Addr() net.Addr { return s.listener.Addr() }
+
+// Handle serves a pattern of http.ServeMux that is not served yet.
+func (s *Server) Handle(pattern string, handler http.Handler) { s.mux.Handle(pattern, handler) }
 
 // AddLive adds a check that only a restart can mend.
 func (s *Server) AddLive(name string, check Check) { s.add(&s.live, name, check) }

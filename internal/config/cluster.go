@@ -34,6 +34,8 @@ type Cluster struct {
 	// GossipSecretKeyFile has one base64 key of 16, 24 or 32 bytes a line; the first encrypts, all decrypt.
 	GossipSecretKeyFile string
 	StreamBindAddr      string
+	// StreamCAFile is needed only with Serving.TLSCertFile.
+	StreamCAFile string
 }
 
 // Joins tells whether the server looks for others.
@@ -60,6 +62,8 @@ func (c *Cluster) RegisterFlags(fs *pflag.FlagSet, prefix string) {
 	fs.StringVar(&c.GossipSecretKeyFile, prefix+"gossip.secret-key-file", c.GossipSecretKeyFile,
 		"A `file` with base64 keys of 16, 24 or 32 bytes, one a line, that encrypt gossip: the first writes, all can read. Empty: it is not encrypted.")
 	fs.StringVar(&c.StreamBindAddr, prefix+"stream.bind-addr", c.StreamBindAddr, "The `address` for samples between nodes (TCP, mutual TLS with the serving certificate).")
+	fs.StringVar(&c.StreamCAFile, prefix+"stream.ca-file", c.StreamCAFile,
+		"The `file` of the CA that nodes verify each other's certificate with. It is needed with --tls-cert-file only, whose certificate must be for both sides of a connection.")
 }
 
 var nodeID = regexp.MustCompile(`^[a-zA-Z0-9]([a-zA-Z0-9._-]*[a-zA-Z0-9])?$`)

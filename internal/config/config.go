@@ -439,6 +439,9 @@ func (c *Config) Validate() error {
 	needsPrometheus("skipper-ingress-metrics", c.Ingress.SkipperIngressMetrics)
 	needsPrometheus("skipper-routegroup-metrics", c.Ingress.SkipperRouteGroupMetrics)
 	needsPrometheus("external-rps-metrics", c.Ingress.ExternalRPSMetrics)
+	if c.Cluster.Joins() && c.Cluster.Sharding == ShardingOn && c.Serving.TLSCertFile != "" && c.Cluster.StreamCAFile == "" {
+		bad.add("cluster.stream.ca-file", "must name the CA of --tls-cert-file, which nodes verify each other with; or set --cluster.sharding=off")
+	}
 	type port struct {
 		flag string
 		port int

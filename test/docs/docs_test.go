@@ -28,6 +28,7 @@ import (
 	runtimemetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	"github.com/kubetide/kubetide/adapter"
+	"github.com/kubetide/kubetide/adapter/cluster"
 	"github.com/kubetide/kubetide/adapter/cluster/clustertest"
 	"github.com/kubetide/kubetide/adapter/cluster/membership"
 	"github.com/kubetide/kubetide/adapter/metricsapi"
@@ -94,6 +95,7 @@ func registered(t *testing.T) map[string]metric {
 	if err != nil {
 		t.Fatal(err)
 	}
+	cluster.New(cluster.Options{Membership: node, Registerer: registry, Log: logr.Discard()})
 	ended, end := context.WithCancel(t.Context())
 	end()
 	if err := node.Run(ended); err != nil {

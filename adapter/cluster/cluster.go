@@ -1,0 +1,323 @@
+// Package cluster lets several servers share the collecting: each query is collected by one node (ownership), which sends its
+// samples to all others (replication), so that any node answers any read from memory. Who is there, membership says. It joins
+// these parts and decides nothing itself; it knows neither HPAs nor the metrics APIs.
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-logr/logr"
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+	"k8s.io/utils/clock"
+
+	"github.com/kubetide/kubetide/adapter/cluster/membership"
+	"github.com/kubetide/kubetide/adapter/cluster/ownership"
+	"github.com/kubetide/kubetide/adapter/cluster/replication"
+	"github.com/kubetide/kubetide/internal/certs"
+	"github.com/kubetide/kubetide/internal/sample"
+)
+
+// Options are what a Cluster needs.
+type Options struct {
+	Membership Membership
+	// Name is the cluster's. Nodes of another one are refused.
+	Name string
+	// Listener takes the streams of other nodes, under TLS. Run closes it.
+	Listener net.Listener
+	TLS      *certs.Peers
+	// SyncTimeout is how long a node waits for the others' samples before it takes part without them.
+	SyncTimeout time.Duration
+	// Clock is the real one if nil.
+	Clock clock.WithTicker
+	// Registerer takes the metrics; none if nil.
+	Registerer prometheus.Registerer
+	Log        logr.Logger
+}
+
+// Membership is one that has to be run.
+type Membership interface {
+	membership.Membership
+	// Run finds the others, and leaves when ctx ends.
+	Run(ctx context.Context) error
+	// Tried is closed once the node has looked for others.
+	Tried() <-chan struct{}
+}
+
+// Adapter is what a Cluster needs of the adapter on its node.
+type Adapter struct {
+	// Insert stores a result; it is false if nobody asks for it, or a newer one is there.
+	Insert func(sample.Result) bool
+	// Answer is what is stored.
+	Answer func(sample.Query) sample.Answer
+	// Reconsider has the adapter ask again whose turn each query is.
+	Reconsider func()
+	// Want collects a query that another node asks for, until release is called.
+	Want func(sample.Query) (release func())
+}
+
+// Cluster is this node's part.
+type Cluster struct {
+	options     Options
+	adapter     Adapter
+	replication *replication.Replication
+	local       membership.Node // but for its state
+	synced      atomic.Bool
+	metrics     *metrics
+
+	mu      sync.Mutex
+	queries map[sample.Query]*query // those that are wanted here
+	nodes   []string                // those who share the collecting
+
+	remoteMu sync.Mutex
+	remote   map[string]map[sample.Query]func() // by node: what it asks for, and how to release it
+}
+
+// query is one that is wanted here.
+type query struct {
+	id           string
+	samples      ownership.Samples
+	known, tried time.Time
+	reason       ownership.Reason // of the last decision
+}
+
+// New opens nothing and does nothing until Run.
+func New(o Options) *Cluster {
+	if o.Clock == nil {
+		o.Clock = clock.RealClock{}
+	}
+	c := &Cluster{options: o, local: o.Membership.Local(), queries: map[sample.Query]*query{}, remote: map[string]map[sample.Query]func(){}}
+	c.replication = replication.New(replication.Options{
+		Membership: o.Membership, Cluster: o.Name, Listener: o.Listener, TLS: o.TLS,
+		Deliver: c.received, WantsChanged: c.wantsChanged, Lookup: c.lookup,
+		Clock: o.Clock, Registerer: o.Registerer, Log: o.Log.WithName("replication"),
+	})
+	c.metrics = newMetrics(o.Registerer, c)
+	return c
+}
+
+// Attach must be called before anything else.
+func (c *Cluster) Attach(a Adapter) { c.adapter = a }
+
+// Run takes part until ctx ends.
+func (c *Cluster) Run(ctx context.Context) error {
+	cancel := c.options.Membership.Subscribe(c.look)
+	defer cancel()
+	c.look()
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		if err := c.options.Membership.Run(ctx); err != nil {
+			return fmt.Errorf("cluster: %w", err)
+		}
+		return nil
+	})
+	group.Go(func() error { return c.replication.Run(ctx) })
+	group.Go(func() error { c.synchronize(ctx); return nil })
+	return group.Wait()
+}
+
+// synchronize takes part once the others' samples are here, or have been waited for.
+func (c *Cluster) synchronize(ctx context.Context) {
+	enough := c.options.Clock.After(c.options.SyncTimeout)
+	often := c.options.Clock.NewTicker(50 * time.Millisecond)
+	defer often.Stop()
+	tried := c.options.Membership.Tried()
+	for !c.synced.Load() {
+		select {
+		case <-ctx.Done():
+			return
+		case <-enough:
+			c.options.Log.Info("Taking part without the samples of other nodes: they did not come in time", "after", c.options.SyncTimeout.String())
+			c.synced.Store(true)
+		case <-tried:
+			tried = nil
+		case <-often.C():
+			c.synced.Store(tried == nil && c.replication.Synced())
+		}
+	}
+	if c.options.Membership.Local().State == membership.Joining {
+		c.options.Membership.SetState(membership.Active)
+	}
+}
+
+// Ready says whether the node has what the others know.
+func (c *Cluster) Ready() error {
+	if !c.synced.Load() {
+		return errors.New("the samples of the other nodes are not here yet")
+	}
+	return nil
+}
+
+// Leave has the others take over what this node collects. It goes on until they do.
+func (c *Cluster) Leave() { c.options.Membership.SetState(membership.Leaving) }
+
+// look reads the membership again.
+func (c *Cluster) look() {
+	nodes := c.options.Membership.Nodes()
+	var sharing []string
+	// Active nodes share the collecting; where there are none, whoever is there.
+	for _, state := range []membership.State{membership.Active, membership.Joining, membership.Leaving} {
+		for _, n := range nodes {
+			if n.Collects && n.State == state {
+				sharing = append(sharing, n.ID)
+			}
+		}
+		if len(sharing) > 0 {
+			break
+		}
+	}
+	there := map[string]bool{}
+	for _, n := range nodes {
+		there[n.ID] = true
+	}
+	c.mu.Lock()
+	same := slices.Equal(c.nodes, sharing)
+	c.nodes = sharing
+	c.mu.Unlock()
+	if !same {
+		c.options.Log.Info("Nodes share the collecting", "nodes", sharing)
+		c.adapter.Reconsider()
+	}
+}
+
+// Wanted says whether the node wants answers to the query.
+func (c *Cluster) Wanted(q sample.Query, wanted bool) {
+	c.mu.Lock()
+	_, known := c.queries[q]
+	switch {
+	case wanted && !known:
+		c.queries[q] = &query{id: q.ID(), known: c.options.Clock.Now()}
+	case !wanted:
+		delete(c.queries, q)
+	}
+	c.mu.Unlock()
+	switch {
+	case wanted && !known:
+		c.replication.Add(q)
+	case !wanted && known:
+		c.replication.Remove(q)
+	}
+}
+
+// Ask says whether this node asks for the query by something that the others do not see by themselves.
+func (c *Cluster) Ask(q sample.Query, asks bool) {
+	if asks {
+		c.replication.Want(q)
+	} else {
+		c.replication.Unwant(q)
+	}
+}
+
+// wantsChanged takes over what another node asks for.
+func (c *Cluster) wantsChanged(from string, added, withdrawn []sample.Query) {
+	c.remoteMu.Lock()
+	defer c.remoteMu.Unlock()
+	wants := c.remote[from]
+	if wants == nil {
+		wants = map[sample.Query]func(){}
+		c.remote[from] = wants
+	}
+	for _, q := range added {
+		if wants[q] == nil {
+			wants[q] = c.adapter.Want(q)
+		}
+	}
+	for _, q := range withdrawn {
+		if release := wants[q]; release != nil {
+			release()
+			delete(wants, q)
+		}
+	}
+	if len(wants) == 0 {
+		delete(c.remote, from)
+	}
+}
+
+// Turn says whether this node is to collect the query now, and if not, when to ask again.
+func (c *Cluster) Turn(q sample.Query) (collect bool, next time.Time) {
+	now := c.options.Clock.Now()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	known := c.queries[q]
+	switch {
+	case !c.local.Collects, known == nil: // its withdrawal is on the way to the scheduler
+		return false, now.Add(q.Interval)
+	}
+	d := ownership.Decide(ownership.Inputs{
+		Key: known.id, Node: c.local.ID, Nodes: c.nodes, Interval: q.Interval, Samples: known.samples, Known: known.known, Tried: known.tried,
+	}, now)
+	if d.Reason == ownership.TakeOver && known.reason != ownership.TakeOver {
+		c.metrics.takeovers.Inc()
+	}
+	known.reason = d.Reason
+	if d.Collect {
+		known.tried = now
+	}
+	return d.Collect, d.Next
+}
+
+// Insert stores what this node has collected, and sends it to the others.
+func (c *Cluster) Insert(r sample.Result) bool {
+	if !c.adapter.Insert(r) {
+		return false
+	}
+	c.note(r, c.local.ID)
+	c.replication.Publish(replication.Sample{Result: r, Collector: c.local.ID})
+	return true
+}
+
+// received stores what another node has collected.
+func (c *Cluster) received(_ string, s replication.Sample) {
+	c.adapter.Insert(s.Result)
+	c.note(s.Result, s.Collector)
+}
+
+// note remembers that a node has asked the source, and what it said.
+func (c *Cluster) note(r sample.Result, node string) {
+	if r.Err != nil && len(r.Points) == 0 && !errors.Is(r.Err, sample.ErrNoData) {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	known := c.queries[r.Query]
+	if known == nil {
+		return
+	}
+	for _, s := range known.samples {
+		// Two nodes asked within half an interval.
+		if s.Node != node && r.Taken.Sub(s.Taken).Abs() < r.Query.Interval/2 {
+			c.metrics.duplicates.Inc()
+			break
+		}
+	}
+	known.samples = known.samples.With(ownership.Sample{Node: node, Taken: r.Taken, Came: c.options.Clock.Now()})
+}
+
+// lookup is the last sample, for a node that begins.
+func (c *Cluster) lookup(q sample.Query) (replication.Sample, bool) {
+	c.mu.Lock()
+	known := c.queries[q]
+	var collector string
+	if known != nil && len(known.samples) > 0 {
+		collector = known.samples[0].Node
+	}
+	c.mu.Unlock()
+	if collector == "" {
+		return replication.Sample{}, false
+	}
+	a := c.adapter.Answer(q)
+	switch {
+	case a.Instead == nil && a.State == sample.Fresh:
+		return replication.Sample{Result: sample.Result{Query: q, Taken: a.Taken, Points: a.Points, Err: a.Cause}, Collector: collector}, true
+	case errors.Is(a.Cause, sample.ErrNoData):
+		return replication.Sample{Result: sample.Result{Query: q, Taken: a.Taken, Err: a.Cause}, Collector: collector}, true
+	}
+	return replication.Sample{}, false
+}
