@@ -165,7 +165,7 @@ func TestASlowNodeGetsTheNewestSamples(t *testing.T) {
 	ca := newAuthority(t)
 	trusted := &bundle{pem: ca.pem}
 	a, b := newNode(t, "a", ca.peers(t, serverName, trusted), nil), newNode(t, "b", ca.peers(t, serverName, trusted), nil)
-	a.timing.write, a.timing.dead = 300*time.Millisecond, 300*time.Millisecond
+	a.timing.write, a.timing.dead = time.Second, time.Second
 	introduce(a, b)
 	p := newProxy(t, b.view.Local().Stream)
 	through(p, a, b)
@@ -179,7 +179,11 @@ func TestASlowNodeGetsTheNewestSamples(t *testing.T) {
 	a.Replication.mu.RUnlock()
 	p.stall(true)
 	for i := range 1000 {
-		a.collect(ask(1), 0, int64(i))
+		age := time.Second // collections are further apart than a frame is under way
+		if i == 999 {
+			age = 0
+		}
+		a.collect(ask(1), age, int64(i))
 		if waiting := peer.queue.length(); waiting > 4 {
 			t.Fatalf("%d wait", waiting)
 		}

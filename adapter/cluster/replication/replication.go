@@ -270,8 +270,7 @@ func (r *Replication) Run(ctx context.Context) error {
 		}
 	})
 	defer unsubscribe()
-	stop := context.AfterFunc(ctx, func() { _ = r.Listener.Close() })
-	defer stop()
+	defer func() { _ = r.Listener.Close() }()
 	r.running.Go(func() { r.accept(ctx) })
 
 	tick := r.Clock.NewTicker(time.Second)
