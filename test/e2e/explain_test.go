@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -30,13 +29,9 @@ subjects: [{kind: ServiceAccount, name: oncall, namespace: %s}]
 `, ns)
 	kubeconfig, err := cluster.KubeconfigFor(ctx, ns, "oncall")
 	must(t, err)
-	plugin := filepath.Join(t.TempDir(), "kubectl-tide")
-	build := exec.CommandContext(ctx, "go", "build", "-o", plugin, "../../cmd/kubectl-tide")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
+	binary := plugin(t)
 	tide := func(args ...string) (string, error) {
-		out, err := exec.CommandContext(ctx, plugin, append(args, "--kubeconfig="+kubeconfig)...).CombinedOutput()
+		out, err := exec.CommandContext(ctx, binary, append(args, "--kubeconfig="+kubeconfig)...).CombinedOutput()
 		return string(out), err
 	}
 	kubectl := func(args ...string) (string, error) {

@@ -50,6 +50,9 @@ var (
 // stubs is where Kubetide looks for the systems that the lab does not have, and what metrics scrapes besides. A test may listen there.
 const stubs = "192.0.2.11:18000"
 
+// clusterDomain is the one below which Stacks have host names of their own.
+const clusterDomain = "cluster.example"
+
 func TestMain(m *testing.M) {
 	lab.Enter(os.Stderr, "prometheus", "skipper", "sqs")
 	ctrl.SetLogger(logr.Discard())
@@ -124,8 +127,14 @@ sources:
   nakadi_endpoint: http://%[3]s/nakadi
   token: hush
 engine: {algorithm_job_namespace: %[4]s}
-stackset: {enable_routegroup_support: true, enable_configmap_support: true, enable_secret_support: true}
-`, metrics.URL, queues.URL, stubs, jobs),
+stackset:
+  cluster_domain: [%[5]s]
+  enable_routegroup_support: true
+  enable_configmap_support: true
+  enable_secret_support: true
+  enable_pcs_support: true
+  enable_forward_support: true
+`, metrics.URL, queues.URL, stubs, jobs, clusterDomain),
 		Env: map[string]string{"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"},
 	})
 }

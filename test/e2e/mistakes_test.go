@@ -7,10 +7,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -40,6 +43,7 @@ spec:
 
 const (
 	routed = "ingress: {hosts: [a.example.org], backendPort: http}"
+	taken  = "is there already, and was not made for this Stack"
 	long   = "a-version-that-makes-of-it-more-than-a-service-can-be-called-by"
 )
 
@@ -92,31 +96,43 @@ func TestAStackWithAMistakeGetsNoTrafficWhileAnotherServes(t *testing.T) {
 	// What a controller has made is not refused.
 	bypass := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: "controller"}}
 	must(t, api.Create(t.Context(), bypass))
-	create(t, ns, `
-apiVersion: rbac.authorization.k8s.io/v1
-kind: RoleBinding
-metadata: {name: kubetide-stackset-configuration}
-roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: kubetide-stackset-configuration}
-subjects: [{kind: ServiceAccount, name: kubetide, namespace: kubetide-system}]
-`)
+	allowConfiguration(t, ns)
+	foreign := func(name string) metav1.ObjectMeta {
+		return metav1.ObjectMeta{Namespace: ns, Name: name, OwnerReferences: []metav1.OwnerReference{{APIVersion: "v1", Kind: "ConfigMap", Name: bypass.Name, UID: bypass.UID}}}
+	}
 	rows := map[string]struct {
-		spec, more string // of the second version, as a merge patch
-		before     func(set string)
+		spec, more string                           // of the second version, as a merge patch
+		foreign    func(stack string) client.Object // is there before, and stays as it is
 		event      string
 		want       string
 	}{
 		"ports": {spec: `"ingress":{"backendPort":81},`, event: "FailedManageService", want: "no service ports matching backendPort '81'"},
 		"metric": {more: `"autoscaler":{"maxReplicas":2,"metrics":[{"type":"CPU"}]},`, event: "FailedManageHPA",
 			want: "autoscaler metric of type CPU: utilization is not specified"},
+		"pods": {more: `"podTemplate":{"spec":{"containers":[{"name":"Main","image":"simulated","ports":[{"containerPort":8080,"name":"http"}]}]}},`,
+			event: "FailedManageDeployment", want: "spec.template.spec.containers[0].name"},
 		"missing": {more: `"configurationResources":[{"configMapRef":{"name":"missing-v2-config"}}],`, event: "FailedManageConfigMapRefs", want: "missing-v2-config"},
 		"owned": {more: `"configurationResources":[{"configMapRef":{"name":"owned-v2-config"}}],`, event: "FailedManageConfigMapRefs", want: "already owned by other resource",
-			before: func(string) {
-				must(t, api.Create(t.Context(), &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: "owned-v2-config",
-					OwnerReferences: []metav1.OwnerReference{{APIVersion: "v1", Kind: "ConfigMap", Name: bypass.Name, UID: bypass.UID}}}}))
+			foreign: func(stack string) client.Object {
+				return &corev1.ConfigMap{ObjectMeta: foreign(stack + "-config")}
 			}},
-		"taken": {event: "FailedManageDeployment", want: "is there already, and was not made for this Stack",
-			before: func(set string) { workload(t, ns, "Deployment", set+"-v2", 1, "") }},
+		"inline": {more: `"configurationResources":[{"configMap":{"name":"inline-v2-config","data":{"a":"1"}}}],`, event: "FailedManageConfigMap", want: taken,
+			foreign: func(stack string) client.Object { return &corev1.ConfigMap{ObjectMeta: foreign(stack + "-config")} }},
+		"deployment": {event: "FailedManageDeployment", want: taken, foreign: func(stack string) client.Object {
+			labels := map[string]string{"app": "foreign"}
+			pod := corev1.PodSpec{Containers: []corev1.Container{{Name: "main", Image: "simulated"}}}
+			return &appsv1.Deployment{ObjectMeta: foreign(stack), Spec: appsv1.DeploymentSpec{Selector: &metav1.LabelSelector{MatchLabels: labels},
+				Template: corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: labels}, Spec: pod}}}
+		}},
+		"service": {event: "FailedManageService", want: taken, foreign: func(stack string) client.Object {
+			return &corev1.Service{ObjectMeta: foreign(stack), Spec: corev1.ServiceSpec{Ports: []corev1.ServicePort{{Port: 80}}}}
+		}},
+		"segment": {event: "FailedManageIngressSegment", want: taken, foreign: func(stack string) client.Object {
+			backend := &networkingv1.IngressBackend{Service: &networkingv1.IngressServiceBackend{Name: "other", Port: networkingv1.ServiceBackendPort{Number: 80}}}
+			return &networkingv1.Ingress{ObjectMeta: foreign(stack + generate.SegmentSuffix), Spec: networkingv1.IngressSpec{DefaultBackend: backend}}
+		}},
 	}
+	others := map[string]client.Object{}
 	for name := range rows {
 		manifest := strings.Replace(stackSetManifest(name, routed, "v1", ""), "metadata: {name: "+name+"}",
 			fmt.Sprintf("metadata: {name: %s, ownerReferences: [{apiVersion: v1, kind: ConfigMap, name: %s, uid: %s, controller: true}]}", name, bypass.Name, bypass.UID), 1)
@@ -143,8 +159,9 @@ subjects: [{kind: ServiceAccount, name: kubetide, namespace: kubetide-system}]
 		eventually(t, 60*time.Second, serves(name, name+"-v1"))
 	}
 	for name, c := range rows {
-		if c.before != nil {
-			c.before(name)
+		if c.foreign != nil {
+			others[name] = c.foreign(name + "-v2")
+			must(t, api.Create(t.Context(), others[name]))
 		}
 		patch := fmt.Sprintf(`{"spec":{%s"traffic":[{"stackName":"%s-v2","weight":100}],"stackTemplate":{"spec":{%s"version":"v2"}}}}`, c.spec, name, c.more)
 		must(t, api.Patch(t.Context(), &zalando.StackSet{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: name}}, client.RawPatch(types.MergePatchType, []byte(patch))))
@@ -180,6 +197,12 @@ subjects: [{kind: ServiceAccount, name: kubetide, namespace: kubetide-system}]
 		}
 	}
 	eventually(t, 60*time.Second, serves("neighbour", "neighbour-v1"))
+	for name, o := range others {
+		must(t, api.Get(t.Context(), client.ObjectKeyFromObject(o), o))
+		if slices.ContainsFunc(o.GetManagedFields(), func(f metav1.ManagedFieldsEntry) bool { return f.Manager == "kubetide" }) || len(o.GetOwnerReferences()) != 1 {
+			t.Errorf("%s: somebody else's %s was touched: %+v", name, o.GetName(), o.GetManagedFields())
+		}
+	}
 	// Mended, it gets it.
 	must(t, api.Create(t.Context(), &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: "missing-v2-config"}}))
 	eventually(t, 90*time.Second, serves("missing", "missing-v2"))
@@ -198,6 +221,22 @@ func segmentOf(ctx context.Context, ns, stack string) traffic.Segment {
 	return segment
 }
 
+var builtPlugin = sync.OnceValues(func() (string, error) {
+	binary := filepath.Join(cluster.Dir(), "kubectl-tide")
+	if out, err := exec.CommandContext(context.Background(), "go", "build", "-o", binary, "../../cmd/kubectl-tide").CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build the plugin: %w\n%s", err, out)
+	}
+	return binary, nil
+})
+
+// plugin is the path of kubectl-tide.
+func plugin(t *testing.T) string {
+	t.Helper()
+	binary, err := builtPlugin()
+	must(t, err)
+	return binary
+}
+
 // The plugin on a real API server: a tree that follows what happens, and weights that are written.
 func TestTrafficIsSharedOutAtTheTerminal(t *testing.T) {
 	ns := newNamespace(t)
@@ -214,10 +253,7 @@ func TestTrafficIsSharedOutAtTheTerminal(t *testing.T) {
 			return nil
 		})
 	}
-	binary := filepath.Join(t.TempDir(), "kubectl-tide")
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", binary, "../../cmd/kubectl-tide").CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
+	binary := plugin(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	tide := func(args ...string) *exec.Cmd {

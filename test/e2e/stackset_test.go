@@ -30,31 +30,33 @@ import (
 type stacks struct {
 	t        *testing.T
 	ns, host string
-	// head is what its metadata and its spec have besides traffic and template.
+	// head is what its metadata and its spec have besides traffic and template. An Ingress leads to it, if not a RouteGroup of the spec.
 	metadata, spec string
 }
 
 // apply asks for a version. template are fields of its spec, in flow style.
 func (s stacks) apply(version string, port int, template string) {
 	s.t.Helper()
+	if !strings.Contains(s.spec, "routegroup:") {
+		s.spec = fmt.Sprintf("ingress: {hosts: [%q], backendPort: 80}\n  ", s.host) + s.spec
+	}
 	text := fmt.Sprintf(`
 apiVersion: zalando.org/v1
 kind: StackSet
 metadata: {name: shop, labels: {application: shop}%s}
 spec:
-  ingress: {hosts: [%q], backendPort: 80}
   %s
   stackTemplate:
     spec:
       version: %s
-      service: {ports: [{name: http, port: 80, targetPort: %[5]d}]}
-      %[6]s
+      service: {ports: [{name: http, port: 80, targetPort: %[4]d}]}
+      %[5]s
       podTemplate:
-        metadata: {labels: {app: shop-%[4]s}}
+        metadata: {labels: {app: shop-%[3]s}}
         spec:
           terminationGracePeriodSeconds: 1
-          containers: [{name: main, image: simulated, ports: [{containerPort: %[5]d}], resources: {requests: {cpu: 100m, memory: 64Mi}}}]
-`, s.metadata, s.host, s.spec, version, port, template)
+          containers: [{name: main, image: simulated, ports: [{containerPort: %[4]d}], resources: {requests: {cpu: 100m, memory: 64Mi}}}]
+`, s.metadata, s.spec, version, port, template)
 	kubectl(s.t, s.ns, text, "apply", "--server-side", "--field-manager=e2e", "-f", "-")
 	eventually(s.t, 60*time.Second, s.ready("shop-"+version))
 }
@@ -152,16 +154,23 @@ func (w *watched) segments(t *testing.T, each func(at uint64, live segment.Live)
 	t.Helper()
 	live := segment.Live{}
 	for _, e := range w.all() {
-		o, ok := e.Object.(*networkingv1.Ingress)
+		o, ok := e.Object.(client.Object)
 		if !ok {
 			continue
 		}
-		stack, isSegment := strings.CutSuffix(o.Name, generate.SegmentSuffix)
+		stack, isSegment := strings.CutSuffix(o.GetName(), generate.SegmentSuffix)
 		if !isSegment {
 			continue
 		}
 		if delete(live, stack); e.Type != watch.Deleted {
-			s, _, err := generate.LiveIngress(o)
+			var s traffic.Segment
+			var err error
+			switch o := o.(type) {
+			case *networkingv1.Ingress:
+				s, _, err = generate.LiveIngress(o)
+			case *zalando.RouteGroup:
+				s, _, err = generate.LiveRouteGroup(o)
+			}
 			must(t, err)
 			live[stack] = s
 		}
@@ -370,45 +379,5 @@ spec: {rules: [{host: %[1]s.example, http: {paths: [{pathType: ImplementationSpe
 		if r.User == kubetideUser && r.Writes() && r.Namespace == ns && r.Resource != "events" && r.Subresource != "status" {
 			t.Errorf("it wrote %s %s/%s %s", r.Verb, r.Resource, r.Name, r.Subresource)
 		}
-	}
-}
-
-// Mistakes that no webhook has seen, since they were made in the Stack itself, are said where people look, and keep traffic from it; the
-// one that serves is left alone.
-func TestMistakesInStacksAreSaid(t *testing.T) {
-	t.Parallel()
-	for name, tc := range map[string]struct {
-		mistake, reason, says string
-	}{
-		"metric":  {`[{"op":"add","path":"/spec/autoscaler","value":{"maxReplicas":3,"metrics":[{"type":"CPU"}]}}]`, "FailedManageHPA", "utilization is not specified"},
-		"port":    {`[{"op":"add","path":"/spec/service/ports/0/port","value":81}]`, "FailedManageService", "no service ports matching backendPort '80'"},
-		"pods":    {`[{"op":"replace","path":"/spec/podTemplate/spec/containers/0/name","value":"Main"}]`, "FailedManageDeployment", "containers[0].name"},
-		"missing": {`[{"op":"add","path":"/spec/configurationResources","value":[{"configMapRef":{"name":"other"}}]}]`, "FailedManageConfigMapRefs", "does not begin with the stack's"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			ns := newNamespace(t)
-			s := stacks{t, ns, ns + ".example", "", "stackLifecycle: {limit: 5}"}
-			s.apply("v1", 8080, "replicas: 1")
-			s.apply("v2", 8080, "replicas: 1")
-			eventually(t, 30*time.Second, s.has(map[string]int{"shop-v1": 100}))
-			kubectl(t, ns, "", "patch", "stack", "shop-v2", "--type=json", "-p", tc.mistake)
-			s.ask(map[string]int{"shop-v1": 50, "shop-v2": 50})
-			eventually(t, 30*time.Second, func() error {
-				set := s.get()
-				c := apimeta.FindStatusCondition(set.Status.Conditions, "Degraded")
-				if c == nil || c.Status != metav1.ConditionTrue || c.Reason != tc.reason || !strings.Contains(c.Message, tc.says) || set.Status.ObservedGeneration != set.Generation {
-					return fmt.Errorf("%+v", set.Status.Conditions)
-				}
-				return nil
-			})
-			eventually(t, 10*time.Second, wantEvent(t, ns, "Stack", "shop-v2", tc.reason, tc.says))
-			eventually(t, 10*time.Second, wantEvent(t, ns, "StackSet", "shop", "TrafficNotSwitched", "shop-v2"))
-			o := &networkingv1.Ingress{}
-			must(t, api.Get(t.Context(), client.ObjectKey{Namespace: ns, Name: "shop-v1" + generate.SegmentSuffix}, o))
-			if got, _, err := generate.LiveIngress(o); err != nil || got != traffic.All {
-				t.Errorf("the one that serves has %v, %v", got, err)
-			}
-		})
 	}
 }
