@@ -18,7 +18,7 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
-	external "k8s.io/metrics/pkg/apis/external_metrics/v1beta1"
+	externalmetrics "k8s.io/metrics/pkg/apis/external_metrics/v1beta1"
 )
 
 // three is a cluster of three servers, and what they collect: External metrics whose value is when their source was asked.
@@ -153,7 +153,7 @@ func (c *three) readDirect(ctx context.Context, podIP string, i int) (time.Durat
 
 // ageOf is how long ago the source was asked whose answer this is.
 func ageOf(body []byte) (time.Duration, error) {
-	var list external.ExternalMetricValueList
+	var list externalmetrics.ExternalMetricValueList
 	if err := json.Unmarshal(body, &list); err != nil {
 		return 0, err
 	}
