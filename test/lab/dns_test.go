@@ -63,8 +63,10 @@ func TestNamesOfServicesLeadToProcessPods(t *testing.T) {
 		switch {
 		case len(want) == 0 && err != nil && strings.HasPrefix(err.Error(), "404"):
 			return nil
-		case err != nil || len(want) == 0 || got != strings.Join(want, " "):
-			return fmt.Errorf("%s: got %q, %v, want %q", name, got, err, want)
+		case err != nil:
+			return fmt.Errorf("%s: %w, want %q", name, err, want)
+		case len(want) == 0 || got != strings.Join(want, " "):
+			return fmt.Errorf("%s: got %q, want %q", name, got, want)
 		}
 		return nil
 	}
