@@ -93,7 +93,7 @@ var _ Membership = (*Gossip)(nil)
 func New(o Options) (*Gossip, error) {
 	g := &Gossip{
 		o: o, padding: rand.IntN(maxPadding), local: o.Node, others: map[string]member{},
-		changed: make(chan struct{}, 1), tried: make(chan struct{}), doubtful: make(chan member, maxDoubtful),
+		metrics: newMetrics(), changed: make(chan struct{}, 1), tried: make(chan struct{}), doubtful: make(chan member, maxDoubtful),
 	}
 	if len(o.Cluster) > memberlist.LabelMaxSize {
 		return nil, fmt.Errorf("the cluster's name is longer than %d bytes", memberlist.LabelMaxSize)
@@ -110,7 +110,6 @@ func New(o Options) (*Gossip, error) {
 	if g.o.Resolver == nil {
 		g.o.Resolver = net.DefaultResolver
 	}
-	g.metrics = newMetrics(nil, g)
 
 	transport, err := g.listen()
 	if err != nil {
@@ -136,7 +135,9 @@ func New(o Options) (*Gossip, error) {
 	if g.list, err = memberlist.Create(g.settings(transport)); err != nil {
 		return fail(fmt.Errorf("gossip: %w", err))
 	}
-	g.metrics = newMetrics(o.Registerer, g)
+	if o.Registerer != nil {
+		o.Registerer.MustRegister(g.metrics.joins, g.metrics.leaves, g.metrics.refused, nodesCollector{g})
+	}
 	return g, nil
 }
 

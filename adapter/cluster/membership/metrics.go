@@ -25,7 +25,7 @@ type metrics struct {
 	refused *prometheus.CounterVec
 }
 
-func newMetrics(registerer prometheus.Registerer, m Membership) *metrics {
+func newMetrics() *metrics {
 	out := &metrics{
 		joins: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "kubetide_cluster_joins_total",
@@ -45,9 +45,6 @@ func newMetrics(registerer prometheus.Registerer, m Membership) *metrics {
 	}
 	for _, reason := range refusals {
 		out.refused.WithLabelValues(reason)
-	}
-	if registerer != nil {
-		registerer.MustRegister(out.joins, out.leaves, out.refused, nodesCollector{m})
 	}
 	return out
 }
