@@ -79,7 +79,7 @@ func BenchmarkDecode(b *testing.B) {
 func BenchmarkPublish(b *testing.B) {
 	const queries, over = 10_000, 15 * time.Second
 	var came atomic.Int64
-	nodes := cluster(b, 5, func(i int, o *Options) {
+	nodes := clusterWith(b, usual, 5, func(i int, o *Options) {
 		o.Deliver = func(string, Sample) { came.Add(1) }
 		o.Lookup = func(sample.Query) (Sample, bool) { return Sample{}, false }
 	})

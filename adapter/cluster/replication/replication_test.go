@@ -303,6 +303,11 @@ func introduce(nodes ...*node) {
 // cluster starts nodes that know each other.
 func cluster(t testing.TB, size int, change func(i int, o *Options)) []*node {
 	t.Helper()
+	return clusterWith(t, quick, size, change)
+}
+
+func clusterWith(t testing.TB, timing timing, size int, change func(i int, o *Options)) []*node {
+	t.Helper()
 	ca := newAuthority(t)
 	trusted := &bundle{pem: ca.pem}
 	nodes := make([]*node, size)
@@ -312,6 +317,7 @@ func cluster(t testing.TB, size int, change func(i int, o *Options)) []*node {
 				change(i, o)
 			}
 		})
+		nodes[i].timing = timing
 	}
 	introduce(nodes...)
 	for _, n := range nodes {
