@@ -75,7 +75,7 @@ func manifests(t *testing.T) []object {
 	}
 	var all []object
 	for _, file := range files {
-		if name := filepath.Base(file); name == "config.yaml" || name == "kustomization.yaml" {
+		if name := filepath.Base(file); name == "server.yaml" || name == "kustomization.yaml" {
 			continue
 		}
 		text, err := os.ReadFile(file)
@@ -122,7 +122,7 @@ func TestNoRightIsAWildcard(t *testing.T) {
 			}
 		}
 	}
-	if roles != 13 {
+	if roles != 14 {
 		t.Errorf("%d roles", roles)
 	}
 }
@@ -257,7 +257,7 @@ func TestThePodFitsTheServer(t *testing.T) {
 	t.Setenv("POD_IP", "fd00::1")
 	t.Setenv("POD_NAME", "kubetide-0")
 	t.Setenv("POD_UID", "1")
-	spec := find(t, "Deployment", "kubetide").Spec.Template.Spec
+	spec := find(t, "StatefulSet", "kubetide").Spec.Template.Spec
 	container := spec.Containers[0]
 	args := append([]string{"config", "check"}, container.Args[1:]...)
 	for i := range args {
@@ -271,7 +271,7 @@ func TestThePodFitsTheServer(t *testing.T) {
 	for _, p := range container.Ports {
 		ports[p.Name] = p.ContainerPort
 	}
-	want := map[string]int{"https": c.Serving.SecurePort, "admin": c.Admin.Port, "webhook": c.Webhook.Port}
+	want := map[string]int{"https": c.Serving.SecurePort, "admin": c.Admin.Port, "webhook": c.Webhook.Port, "gossip": 8003, "gossip-udp": 8003, "stream": 8004}
 	if diff := cmp.Diff(want, ports); diff != "" {
 		t.Errorf("ports (-server +pod):\n%s", diff)
 	}

@@ -621,8 +621,8 @@ func (e *engine) reaction(ctx context.Context) ([]row, error) {
 func (e *engine) takeover(ctx context.Context) ([]row, error) {
 	say("starting a second replica")
 	for _, args := range [][]string{
-		{"-n", "kubetide-system", "scale", "deployment/kubetide", "--replicas=2"},
-		{"-n", "kubetide-system", "rollout", "status", "deployment/kubetide", "--timeout=120s"},
+		{"-n", "kubetide-system", "scale", "statefulset/kubetide", "--replicas=2"},
+		{"-n", "kubetide-system", "rollout", "status", "statefulset/kubetide", "--timeout=120s"},
 	} {
 		if _, err := e.cluster.Kubectl(ctx, args...); err != nil {
 			return nil, err

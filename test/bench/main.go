@@ -136,7 +136,7 @@ func run(ctx context.Context, o options) error {
 
 func withState(ctx context.Context, cluster *lab.Lab, err error) error {
 	state, _ := cluster.Kubectl(ctx, "-n", "kubetide-system", "get", "pods,events", "-o", "wide")
-	logs, _ := cluster.Kubectl(ctx, "-n", "kubetide-system", "logs", "deployment/kubetide", "--tail=60")
+	logs, _ := cluster.Kubectl(ctx, "-n", "kubetide-system", "logs", "statefulset/kubetide", "--tail=60")
 	return fmt.Errorf("%w\n%s\n%s", err, state, logs)
 }
 

@@ -21,7 +21,7 @@ import (
 // endKubetide takes Kubetide away as if it had never been installed, but for its objects.
 func endKubetide(t *testing.T) {
 	t.Helper()
-	_, err := cluster.Kubectl(t.Context(), "-n", system, "scale", "deployment/kubetide", "--replicas=0")
+	_, err := cluster.Kubectl(t.Context(), "-n", system, "scale", "statefulset/kubetide", "--replicas=0")
 	must(t, err)
 	for _, p := range kubetidePods(t) {
 		must(t, cluster.KillPod(system, p.Name, syscall.SIGKILL)) // else it would answer for its lame-duck time
@@ -36,7 +36,7 @@ func endKubetide(t *testing.T) {
 
 func beginKubetide(t *testing.T) {
 	t.Helper()
-	_, err := cluster.Kubectl(t.Context(), "-n", system, "scale", "deployment/kubetide", "--replicas=1")
+	_, err := cluster.Kubectl(t.Context(), "-n", system, "scale", "statefulset/kubetide", "--replicas=1")
 	must(t, err)
 	eventually(t, 60*time.Second, func() error {
 		if len(kubetidePods(t)) == 0 {
@@ -138,7 +138,7 @@ func TestLiveObjectsOfKapacityAreAdopted(t *testing.T) {
 	ns := newNamespace(t)
 	endKubetide(t)
 	t.Cleanup(func() { // also after a failure: others need it
-		_, _ = cluster.Kubectl(t.Context(), "-n", system, "scale", "deployment/kubetide", "--replicas=1")
+		_, _ = cluster.Kubectl(t.Context(), "-n", system, "scale", "statefulset/kubetide", "--replicas=1")
 	})
 	const interval = 15 * time.Second
 	for app, counts := range map[string][2]int{"shop": {10, 4}, "cart": {3, 0}, "web": {3, 0}} {

@@ -101,8 +101,8 @@ spec:
 // scale changes environment and replicas, and waits until nothing is left of before.
 func (c *three) scale(replicas int, env ...string) {
 	c.Helper()
-	c.kubectl(append([]string{"set", "env", "deployment/kubetide"}, env...)...)
-	c.kubectl("scale", "deployment/kubetide", fmt.Sprintf("--replicas=%d", replicas))
+	c.kubectl(append([]string{"set", "env", "statefulset/kubetide"}, env...)...)
+	c.kubectl("scale", "statefulset/kubetide", fmt.Sprintf("--replicas=%d", replicas))
 	c.rolledOut(replicas)
 }
 
@@ -114,7 +114,7 @@ func (c *three) kubectl(args ...string) {
 
 func (c *three) rolledOut(replicas int) {
 	c.Helper()
-	c.kubectl("rollout", "status", "deployment/kubetide", "--timeout=180s")
+	c.kubectl("rollout", "status", "statefulset/kubetide", "--timeout=180s")
 	eventually(c.T, 90*time.Second, func() error {
 		if n := len(kubetidePods(c.T)); n != replicas {
 			return fmt.Errorf("%d pods of Kubetide", n)
@@ -326,7 +326,7 @@ func TestThreeServersShareTheCollecting(t *testing.T) {
 		}
 		return ageOf(body)
 	})
-	c.kubectl("rollout", "restart", "deployment/kubetide")
+	c.kubectl("rollout", "restart", "statefulset/kubetide")
 	c.rolledOut(3)
 	c.check("a rolling update", stopReading(), threeInterval+2*time.Second)
 	c.oneView()

@@ -15,13 +15,15 @@ import (
 	"strings"
 	"time"
 
+	"sigs.k8s.io/yaml"
+
 	"github.com/kubetide/kubetide/test/lab"
 )
 
 // Image is what deploy/kustomize/base runs; Install lets the lab run the binary built from this tree in its place.
 const Image = "kubetide/kubetide"
 
-// InstallOptions say what is installed. The zero value is deploy/kustomize/base with a binary as users get it.
+// InstallOptions say what is installed. The zero value is deploy/kustomize/base with one replica, and a binary as users get it.
 type InstallOptions struct {
 	// BuildFlags are for `go build`.
 	BuildFlags []string
@@ -53,12 +55,12 @@ func Install(ctx context.Context, cluster *lab.Lab, o InstallOptions) error {
 	fmt.Fprintln(o.Progress, "e2e: installing deploy/kustomize/base")
 	for _, args := range [][]string{
 		{"apply", "--server-side", "-k", manifests},
-		{"-n", "kubetide-system", "rollout", "status", "deployment/kubetide", "--timeout=180s"},
+		{"-n", "kubetide-system", "rollout", "status", "statefulset/kubetide", "--timeout=180s"},
 		{"wait", "apiservice", "-l", "app.kubernetes.io/name=kubetide", "--for=condition=Available", "--timeout=60s"},
 	} {
 		if out, err := cluster.Kubectl(ctx, args...); err != nil {
 			state, _ := cluster.Kubectl(ctx, "-n", "kubetide-system", "get", "pods,events", "-o", "wide")
-			logs, _ := cluster.Kubectl(ctx, "-n", "kubetide-system", "logs", "deployment/kubetide", "--tail=40")
+			logs, _ := cluster.Kubectl(ctx, "-n", "kubetide-system", "logs", "statefulset/kubetide", "--tail=40")
 			return fmt.Errorf("kubectl %s: %w\n%s\n%s\n%s", strings.Join(args, " "), err, out, state, logs)
 		}
 	}
@@ -87,11 +89,8 @@ func soon(ctx context.Context, ask func() error) error {
 	}
 }
 
-// overlay returns the folder to apply: base itself, or one that adds the settings to it.
+// overlay returns a folder that adds the settings to base. One replica, alone, is what most tests reason about.
 func overlay(cluster *lab.Lab, base string, o InstallOptions) (string, error) {
-	if o.Settings == "" && len(o.Env) == 0 {
-		return base, nil
-	}
 	dir := filepath.Join(cluster.Dir(), "overlay")
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", err
@@ -100,11 +99,11 @@ func overlay(cluster *lab.Lab, base string, o InstallOptions) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	config, err := os.ReadFile(filepath.Join(base, "config.yaml"))
+	config, err := settings(filepath.Join(base, "server.yaml"), "cluster: {join: []}", o.Settings)
 	if err != nil {
 		return "", err
 	}
-	if err := os.WriteFile(filepath.Join(dir, "config.yaml"), append(config, o.Settings...), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "server.yaml"), config, 0o644); err != nil {
 		return "", err
 	}
 	var patch strings.Builder
@@ -115,13 +114,42 @@ func overlay(cluster *lab.Lab, base string, o InstallOptions) (string, error) {
 kind: Kustomization
 resources: [%s]
 configMapGenerator:
-  - {name: kubetide-config, namespace: kubetide-system, behavior: replace, files: [config.yaml]}
+  - {name: kubetide-config, namespace: kubetide-system, behavior: replace, files: [server.yaml]}
 patches:
-  - target: {kind: Deployment, name: kubetide}
+  - target: {kind: StatefulSet, name: kubetide}
     patch: |-
-      - {op: test, path: /metadata/name, value: kubetide}%s
+      - {op: replace, path: /spec/replicas, value: 1}%s
 `, relative, patch.String())
 	return dir, os.WriteFile(filepath.Join(dir, "kustomization.yaml"), []byte(kustomization), 0o644)
+}
+
+// settings returns the configuration file with more in it, of which the last wins.
+func settings(file string, more ...string) ([]byte, error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	all := map[string]any{}
+	for _, text := range append([]string{string(text)}, more...) {
+		var added map[string]any
+		if err := yaml.Unmarshal([]byte(text), &added); err != nil {
+			return nil, err
+		}
+		merge(all, added)
+	}
+	return yaml.Marshal(all)
+}
+
+func merge(into, from map[string]any) {
+	for key, value := range from {
+		section, isSection := value.(map[string]any)
+		old, was := into[key].(map[string]any)
+		if isSection && was {
+			merge(old, section)
+			continue
+		}
+		into[key] = value
+	}
 }
 
 // webhookAnswers says whether a pod that opts in gets its gate. The API server takes a moment to see a CA bundle.

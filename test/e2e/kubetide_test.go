@@ -375,9 +375,21 @@ func TestTheAdminPort(t *testing.T) {
 	})
 }
 
-// A new version rolls out and no read of the metrics APIs fails.
+// A new version rolls out over two pods, one after the other, and no read of the metrics APIs fails.
 func TestARolloutLosesNoRead(t *testing.T) {
 	ns := newNamespace(t)
+	scale := func(n int) {
+		_, err := cluster.Kubectl(t.Context(), "-n", system, "scale", "statefulset/kubetide", fmt.Sprintf("--replicas=%d", n))
+		must(t, err)
+		eventually(t, 60*time.Second, func() error {
+			if got := kubetidePods(t); len(got) != n {
+				return fmt.Errorf("%d pods of Kubetide", len(got))
+			}
+			return nil
+		})
+		waitForKubetide(t)
+	}
+	scale(2)
 	workload(t, ns, "Deployment", "shop", 1, "")
 	create(t, ns, "%s", badAnnotation{`metric-config.external.floor.static/value: "1"`, staticMetric, nil}.yaml("shop"))
 	path := externalV1beta1 + "/namespaces/" + ns + "/floor?labelSelector=type%3Dstatic"
@@ -403,18 +415,12 @@ func TestARolloutLosesNoRead(t *testing.T) {
 			reads++
 		}
 	}()
-	_, err := cluster.Kubectl(t.Context(), "-n", system, "rollout", "restart", "deployment/kubetide")
+	_, err := cluster.Kubectl(t.Context(), "-n", system, "rollout", "restart", "statefulset/kubetide")
 	must(t, err)
-	_, err = cluster.Kubectl(t.Context(), "-n", system, "rollout", "status", "deployment/kubetide", "--timeout=120s")
+	_, err = cluster.Kubectl(t.Context(), "-n", system, "rollout", "status", "statefulset/kubetide", "--timeout=120s")
 	must(t, err)
-	eventually(t, 60*time.Second, func() error {
-		if n := len(kubetidePods(t)); n != 1 {
-			return fmt.Errorf("%d pods of Kubetide", n)
-		}
-		return nil
-	})
 	stop()
 	<-done
 	t.Logf("%d reads during a rollout, %d failed", reads, failed)
-	waitForKubetide(t)
+	scale(1)
 }

@@ -506,7 +506,7 @@ func TestStepsOfKaiAreAdopted(t *testing.T) {
 	ns := newNamespace(t)
 	endKubetide(t)
 	t.Cleanup(func() { // also after a failure: others need it
-		_, _ = cluster.Kubectl(context.Background(), "-n", system, "scale", "deployment/kubetide", "--replicas=1")
+		_, _ = cluster.Kubectl(context.Background(), "-n", system, "scale", "statefulset/kubetide", "--replicas=1")
 	})
 	kubectl(t, ns, httpEcho+"  maxReplicas: 5\n", "apply", "-f", "-")
 	uid := string(kaiObject(t, ns, "Step", "http-echo").GetUID())

@@ -113,18 +113,18 @@ spec:
 	must(t, kube.AutoscalingV2().HorizontalPodAutoscalers(ns).Delete(t.Context(), "stock", metav1.DeleteOptions{}))
 
 	// Without Kubetide nothing waits: neither a mistake nor a deletion.
-	kubetide := kube.AppsV1().Deployments(system)
+	kubetide := kube.AppsV1().StatefulSets(system)
 	scale := func(n int) {
 		_, err := kubetide.Patch(t.Context(), "kubetide", types.MergePatchType, []byte(fmt.Sprintf(`{"spec":{"replicas":%d}}`, n)), metav1.PatchOptions{})
 		must(t, err)
 	}
 	set := func(what string) {
-		out, err := cluster.Kubectl(t.Context(), "-n", system, "set", "env", "deployment/kubetide", what)
+		out, err := cluster.Kubectl(t.Context(), "-n", system, "set", "env", "statefulset/kubetide", what)
 		must(t, err)
 		t.Log(strings.TrimSpace(out))
 	}
 	rolledOut := func() {
-		_, err := cluster.Kubectl(t.Context(), "-n", system, "rollout", "status", "deployment/kubetide", "--timeout=120s")
+		_, err := cluster.Kubectl(t.Context(), "-n", system, "rollout", "status", "statefulset/kubetide", "--timeout=120s")
 		must(t, err)
 		waitForKubetide(t)
 	}

@@ -74,7 +74,7 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version | replace "+" "_" }}
 {{- if $v.cluster.gossipSecret }}{{ $_ := set $gossip "secret_key_file" "/etc/kubetide-gossip/keys" }}{{ end -}}
 {{- $_ := set $own "cluster" (dict
   "name" $v.cluster.name
-  "sharding" $v.cluster.sharding
+  "sharding" (ternary $v.cluster.sharding "off" (has "adapter" $v.modules))
   "node_id_prefix" "${POD_NAME}-"
   "join" (list "kubetide-headless")
   "gossip" $gossip
@@ -83,6 +83,7 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version | replace "+" "_" }}
 {{- if eq $v.certificates.source "cert-manager" -}}
 {{- $_ := set $own.serving "tls_cert_file" "/etc/kubetide-tls/tls.crt" -}}
 {{- $_ := set $own.serving "tls_private_key_file" "/etc/kubetide-tls/tls.key" -}}
+{{- if $v.cluster.enabled }}{{ $_ := set $own.cluster.stream "ca_file" "/etc/kubetide-tls/ca.crt" }}{{ end -}}
 {{- end -}}
 {{- mergeOverwrite $own (deepCopy $v.config) | toYaml -}}
 {{- end }}
@@ -147,6 +148,10 @@ spec:
         {{- if $v.engine.separate }}
         - --modules={{ join "," $component.modules }}
         - --service-name={{ $component.name }}
+        {{- if eq $component.component "engine" }}
+        # It has a certificate of its own, so the adapter's nodes share nothing with it: it collects what its IHPAs ask for.
+        - --cluster.sharding=off
+        {{- end }}
         {{- end }}
         {{- range $v.extraArgs }}
         - {{ . | quote }}
