@@ -68,7 +68,7 @@ func run(m *testing.M) (int, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	defer cancel()
 	var err error
-	if cluster, err = lab.Start(ctx, lab.Options{MetricsServer: true, Progress: os.Stderr}); err != nil {
+	if cluster, err = lab.Start(ctx, lab.Options{MetricsServer: true, APIServerArgs: []string{"--feature-gates=HPAScaleToZero=true"}, Progress: os.Stderr}); err != nil {
 		return 1, err
 	}
 	defer cluster.Stop()
@@ -134,6 +134,7 @@ stackset:
   enable_secret_support: true
   enable_pcs_support: true
   enable_forward_support: true
+step: {scale_to_zero: true}
 `, metrics.URL, queues.URL, stubs, jobs, clusterDomain),
 		Env: map[string]string{"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"},
 	})

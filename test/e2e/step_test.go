@@ -479,6 +479,35 @@ secrets: [{name: s3}]
 	})
 }
 
+// An HPA leaves a Deployment without pods alone once its minimum is above 0: who raises that of a Step has it woken.
+func TestARaisedMinimumWakesAStep(t *testing.T) {
+	t.Parallel()
+	ns := newNamespace(t)
+	least := func(n int) {
+		t.Helper()
+		kubectl(t, ns, fmt.Sprintf(`
+apiVersion: core.kai.io/v1alpha1
+kind: Step
+metadata: {name: sleepy, annotations: {metric-config.external.queue.static/value: "0"}}
+spec:
+  containers: [{name: main, image: simulated}]
+  minReplicas: %d
+  maxReplicas: 5
+  metrics: [{type: External, external: {metric: {name: queue, selector: {matchLabels: {type: static}}}, target: {type: AverageValue, averageValue: "5"}}}]
+  behavior: {scaleDown: {stabilizationWindowSeconds: 0}}
+`, n), "apply", "--server-side", "--field-manager=e2e", "-f", "-")
+	}
+	least(0)
+	stepReady(t, ns, "sleepy")
+	eventually(t, 90*time.Second, wantReplicas(t, ns, "Deployment", "sleepy-deployment", 0))
+	least(1)
+	eventually(t, 10*time.Second, wantReplicas(t, ns, "Deployment", "sleepy-deployment", 1))
+	stepReady(t, ns, "sleepy")
+	if got := *getHPA(t, ns, "sleepy-hpa").Spec.MinReplicas; got != 1 {
+		t.Errorf("the HPA's minimum is %d", got)
+	}
+}
+
 // D1: all 39 fields of pods and the five of Kai's own survive the API server.
 func TestAStepWithEachField(t *testing.T) {
 	ns := newNamespace(t)
