@@ -88,6 +88,8 @@ func BenchmarkLongestLock(b *testing.B) {
 		shard.slots.Store(old)
 		clear(slots)
 	})
+	entries := make([]*entry, 0, n)
+	run("list a shard's entries for a scan", func(i int) { s.queries.shards[i%shards].appendTo(entries) }, nothing)
 	pieces := make([][]*entry, 0, n)
 	run("list 100,000 series for a request", func(int) { metric.list.appendTo(pieces) }, nothing)
 	run("remember that a pod is gone, a minute after 10,000", func(int) { s.pods.bury("shop", "last", clock.Now()) }, func(int) {
@@ -99,19 +101,4 @@ func BenchmarkLongestLock(b *testing.B) {
 	e := s.entry(new(appQuery(7)))
 	run("drop a pod of 100 that is gone", func(i int) { e.forgetPod(pods[7][i%100].UID) }, func(int) { insert(e.query, pods[7]) })
 	run("bar one of 10,000", func(i int) { s.Bar(queries[i%10_000].Series(), true) }, nothing)
-	// Each calls back between two shards, without a lock.
-	b.Run("scan", func(b *testing.B) {
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		var took []int64 // of the longest for each scan
-		for b.Loop() {
-			longest, last := int64(0), threadTime(b)
-			s.Each(func(sample.Query, sample.Answer) {
-				now := threadTime(b)
-				longest, last = max(longest, now-last), now
-			})
-			took = append(took, longest)
-		}
-		report(b, took)
-	})
 }

@@ -240,9 +240,7 @@ func (s *Store) Each(f func(sample.Query, sample.Answer)) {
 	for i := range shards {
 		shard := &s.queries.shards[i]
 		entries = slices.Grow(entries[:0], len(*shard.slots.Load())) // without the lock, as in lockForOneMore
-		shard.mu.Lock()
-		entries = slices.AppendSeq(entries, shard.all)
-		shard.mu.Unlock()
+		entries = shard.appendTo(entries)
 		for _, e := range entries {
 			if last := e.last.Load(); last != unasked {
 				f(e.query, last.answer(now))

@@ -2,6 +2,7 @@ package store
 
 import (
 	"math/bits"
+	"slices"
 	"sync"
 	"sync/atomic"
 )
@@ -125,6 +126,13 @@ func (s *shard) all(yield func(*entry) bool) {
 			return
 		}
 	}
+}
+
+// appendTo appends all entries. It looks into none: each is a wait for main memory.
+func (s *shard) appendTo(entries []*entry) []*entry {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.AppendSeq(entries, s.all)
 }
 
 // home returns the slot that the hash names. Its low bits, which chose the shard, are equal for all in the shard.
