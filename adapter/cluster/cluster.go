@@ -173,10 +173,6 @@ func (c *Cluster) look() {
 			break
 		}
 	}
-	there := map[string]bool{}
-	for _, n := range nodes {
-		there[n.ID] = true
-	}
 	c.mu.Lock()
 	same := slices.Equal(c.nodes, sharing)
 	c.nodes = sharing
