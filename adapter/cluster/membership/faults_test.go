@@ -338,7 +338,7 @@ func TestF14ACrashLoopLeavesNoGhosts(t *testing.T) {
 			check()
 		}
 		w.within(5*time.Second, "view without the crashing node", w.oneView)
-		w.always(time.Minute, "view without the crashing node", func() bool { check(); return w.oneView() })
+		w.always(20*time.Second, "view without the crashing node", func() bool { check(); return w.oneView() })
 	})
 }
 
@@ -366,8 +366,8 @@ func TestF18PacketLossAndDelay(t *testing.T) {
 		nodes int
 		lasts time.Duration
 	}{
-		"20 % are lost":                          {clustertest.Link{Loss: .2}, 3, 20 * time.Minute},
-		"20 % are lost, among 5 nodes":           {clustertest.Link{Loss: .2}, 5, 5 * time.Minute},
+		"20 % are lost":                          {clustertest.Link{Loss: .2}, 3, 10 * time.Minute},
+		"20 % are lost, among 5 nodes":           {clustertest.Link{Loss: .2}, 5, 3 * time.Minute},
 		"all are 500 ms late":                    {clustertest.Link{Delay: 500 * time.Millisecond}, 3, 5 * time.Minute},
 		"20 % are lost, the rest is 100 ms late": {clustertest.Link{Loss: .2, Delay: 100 * time.Millisecond}, 3, 5 * time.Minute},
 	} {
@@ -391,7 +391,7 @@ func TestF18PacketLossAndDelay(t *testing.T) {
 				w.network.SetAll(clustertest.Link{Loss: .5})
 				apart := time.Time{}
 				lost := 0
-				w.always(5*time.Minute, "apart for less than 5 s", func() bool {
+				w.always(3*time.Minute, "apart for less than 5 s", func() bool {
 					if w.oneView() {
 						apart = time.Time{}
 						return true
@@ -404,7 +404,7 @@ func TestF18PacketLossAndDelay(t *testing.T) {
 				})
 				w.network.SetAll(clustertest.Link{})
 				w.within(5*time.Second, "one view", w.oneView)
-				w.Logf("%d times apart in 5 minutes", lost)
+				w.Logf("%d times apart in 3 minutes", lost)
 			})
 		})
 	}

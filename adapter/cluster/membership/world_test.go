@@ -1,7 +1,6 @@
 package membership
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"math/rand/v2"
@@ -53,7 +52,8 @@ func in(t *testing.T, test func(*world)) {
 				n.cancel()
 			}
 			for _, n := range w.all {
-				<-n.ended
+				for range n.ended {
+				}
 			}
 			// What the library still waits for ends by itself. The bubble fails the test if anything is left then.
 			time.Sleep(time.Minute)
@@ -249,6 +249,6 @@ func (n *names) LookupNetIP(ctx context.Context, _, host string) ([]netip.Addr, 
 
 // percentile of durations, p from 0 to 100.
 func percentile(all []time.Duration, p int) time.Duration {
-	slices.SortFunc(all, func(a, b time.Duration) int { return cmp.Compare(a, b) })
+	slices.Sort(all)
 	return all[min(len(all)-1, len(all)*p/100)]
 }
