@@ -140,7 +140,11 @@ func TestTheCABundleFollowsItsFile(t *testing.T) {
 	}
 	done := make(chan error)
 	go func() { done <- ca.Run(t.Context()) }()
-	t.Cleanup(func() { <-done })
+	t.Cleanup(func() {
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
 	peers := peersOf(t, one, ca)
 	if clientErr, serverErr := greet(t, peers, peers); clientErr != nil || serverErr != nil {
 		t.Fatal(clientErr, serverErr)

@@ -6,8 +6,10 @@ import (
 	"crypto/tls"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"io"
 	"net"
+	"os"
 	"sync"
 	"testing"
 	"time"
@@ -335,7 +337,7 @@ func TestGarbageEndsOnlyTheStreamThatItCameOn(t *testing.T) {
 				t.Fatal(err)
 			}
 			_ = conn.SetReadDeadline(time.Now().Add(20 * time.Second))
-			if _, err := io.Copy(io.Discard, conn); err != nil && err.(net.Error).Timeout() {
+			if _, err := io.Copy(io.Discard, conn); errors.Is(err, os.ErrDeadlineExceeded) {
 				t.Error("the stream stays")
 			}
 			eventually(t, "it is counted", func() bool { return counter(t, a, "kubetide_replication_refused_total/frame") == before+1 })
