@@ -81,21 +81,8 @@ spec:
 	c.direct, err = rest.TransportFor(&rest.Config{TLSClientConfig: rest.TLSClientConfig{Insecure: true}, BearerToken: token.Status.Token})
 	must(t, err)
 
-	create(t, system, `
-apiVersion: v1
-kind: Service
-metadata: {name: kubetide-peers}
-spec:
-  clusterIP: None
-  publishNotReadyAddresses: true
-  selector: {app.kubernetes.io/name: kubetide}
-  ports: [{name: gossip, port: 8003}]
-`)
-	c.scale(3, "KUBETIDE_CLUSTER_JOIN=kubetide-peers", "KUBETIDE_CLUSTER_NODE_ID_PREFIX=$(POD_NAME)-")
-	return c, func() {
-		c.scale(1, "KUBETIDE_CLUSTER_JOIN-", "KUBETIDE_CLUSTER_NODE_ID_PREFIX-")
-		must(t, kube.CoreV1().Services(system).Delete(t.Context(), "kubetide-peers", metav1.DeleteOptions{}))
-	}
+	c.scale(3, "KUBETIDE_CLUSTER_JOIN=kubetide-headless")
+	return c, func() { c.scale(1, "KUBETIDE_CLUSTER_JOIN-") }
 }
 
 // scale changes environment and replicas, and waits until nothing is left of before.

@@ -182,11 +182,19 @@ func (g *Gossip) listen() (memberlist.Transport, error) {
 // advertised is the address that was given, or the one that is bound, or else a private or a public one of the host.
 func advertised(given, bound string, port uint16) (netip.AddrPort, error) {
 	if given != "" {
-		address, err := netip.ParseAddrPort(given)
+		host, text, err := net.SplitHostPort(given) // it takes [10.0.0.1]:8003, too, as templates write it for both kinds of address
 		if err != nil {
 			return netip.AddrPort{}, fmt.Errorf("gossip's address for others: %w", err)
 		}
-		return netip.AddrPortFrom(address.Addr().Unmap(), cmp.Or(address.Port(), port)), nil
+		ip, err := netip.ParseAddr(host)
+		if err != nil {
+			return netip.AddrPort{}, fmt.Errorf("gossip's address for others: %w", err)
+		}
+		number, err := strconv.ParseUint(text, 10, 16)
+		if err != nil {
+			return netip.AddrPort{}, fmt.Errorf("gossip's address for others: %w", err)
+		}
+		return netip.AddrPortFrom(ip.Unmap(), cmp.Or(uint16(number), port)), nil
 	}
 	if ip, err := netip.ParseAddr(bound); err == nil && !ip.IsUnspecified() {
 		return netip.AddrPortFrom(ip.Unmap(), port), nil

@@ -202,6 +202,7 @@ func TestAdvertisedAddress(t *testing.T) {
 	for name, tc := range map[string]struct{ given, bound, want string }{
 		"given":                     {"10.1.2.3:9000", "", "10.1.2.3:9000"},
 		"given without a port":      {"10.1.2.3:0", "0.0.0.0", "10.1.2.3:8003"},
+		"given as a template does":  {"[10.0.0.2]:9000", "", "10.0.0.2:9000"},
 		"given as IPv6":             {"[fd00::1]:9000", "", "[fd00::1]:9000"},
 		"that of the listener":      {"", "127.0.0.1", "127.0.0.1:8003"},
 		"that of the IPv6 listener": {"", "::1", "[::1]:8003"},

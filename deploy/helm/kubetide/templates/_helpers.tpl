@@ -69,8 +69,7 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version | replace "+" "_" }}
   "adapter" (dict "enable_custom_metrics_api" $v.metricsAPIs.custom "enable_external_metrics_api" $v.metricsAPIs.external) -}}
 {{- if $v.cluster.enabled -}}
 {{- $gossip := dict
-  "bind_addr" (printf "[${POD_IP}]:%d" (int $v.ports.gossip))
-  "advertise_addr" (printf "[${POD_IP}]:%d" (int $v.ports.gossip)) -}}
+  "bind_addr" (printf ":%d" (int $v.ports.gossip)) -}}
 {{- if $v.cluster.gossipSecret }}{{ $_ := set $gossip "secret_key_file" "/etc/kubetide-gossip/keys" }}{{ end -}}
 {{- $_ := set $own "cluster" (dict
   "name" $v.cluster.name
@@ -78,7 +77,7 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version | replace "+" "_" }}
   "node_id_prefix" "${POD_NAME}-"
   "join" (list "kubetide-headless")
   "gossip" $gossip
-  "stream" (dict "bind_addr" (printf "[${POD_IP}]:%d" (int $v.ports.stream)))) -}}
+  "stream" (dict "bind_addr" (printf ":%d" (int $v.ports.stream)))) -}}
 {{- end -}}
 {{- if eq $v.certificates.source "cert-manager" -}}
 {{- $_ := set $own.serving "tls_cert_file" "/etc/kubetide-tls/tls.crt" -}}
