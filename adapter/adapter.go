@@ -216,8 +216,12 @@ func build(o Options, client kubernetes.Interface, mapper meta.RESTMapper, gette
 	a.hpas.Autoscaling().V2().HorizontalPodAutoscalers().Informer() // the factory starts those that have been asked for
 	if o.CustomMetrics || o.ExternalMetrics || o.Decisions != nil {
 		tide := tideapi.Group(tideapi.Options{Decisions: o.Decisions, Samples: a.store, Clock: o.Clock})
+		values := metricsapi.NewProvider(a.store, mapper, o.Clock, o.Registerer)
+		if o.Cluster != nil {
+			values.Fetch = o.Cluster.Fetch
+		}
 		a.server, err = metricsapi.NewServer(metricsapi.ServerOptions{
-			Provider: metricsapi.NewProvider(a.store, mapper, o.Clock, o.Registerer), Custom: o.CustomMetrics, External: o.ExternalMetrics,
+			Provider: values, Custom: o.CustomMetrics, External: o.ExternalMetrics,
 			Kubeconfig: o.Kubeconfig, BindAddress: o.BindAddress, Port: o.SecurePort, Listener: o.Listener,
 			Certificate: o.Certificate, Version: o.Version, Ready: a.Ready,
 			Groups: []metricsapi.Group{{Info: tide, Definitions: tideapi.Definitions}},

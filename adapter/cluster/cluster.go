@@ -74,11 +74,20 @@ type Cluster struct {
 
 	mu      sync.Mutex
 	queries map[sample.Query]*query // those that are wanted here
+	named   map[name][]sample.Query // the same
 	nodes   []string                // those who share the collecting
 
 	remoteMu sync.Mutex
 	remote   map[string]map[sample.Query]func() // by node: what it asks for, and how to release it
 }
+
+// name is how a read names queries.
+type name struct {
+	kind              sample.Kind
+	namespace, metric string
+}
+
+func nameOf(q sample.Query) name { return name{q.Kind, q.Namespace, q.Metric} }
 
 // query is one that is wanted here.
 type query struct {
@@ -86,6 +95,7 @@ type query struct {
 	samples      ownership.Samples
 	known, tried time.Time
 	reason       ownership.Reason // of the last decision
+	fetched      time.Time        // when another node was last asked for its sample
 }
 
 // New opens nothing and does nothing until Run.
@@ -93,7 +103,7 @@ func New(o Options) *Cluster {
 	if o.Clock == nil {
 		o.Clock = clock.RealClock{}
 	}
-	c := &Cluster{options: o, local: o.Membership.Local(), queries: map[sample.Query]*query{}, remote: map[string]map[sample.Query]func(){}}
+	c := &Cluster{options: o, local: o.Membership.Local(), queries: map[sample.Query]*query{}, named: map[name][]sample.Query{}, remote: map[string]map[sample.Query]func(){}}
 	c.replication = replication.New(replication.Options{
 		Membership: o.Membership, Cluster: o.Name, Listener: o.Listener, TLS: o.TLS,
 		Deliver: c.received, WantsChanged: c.wantsChanged, Lookup: c.lookup,
@@ -190,8 +200,13 @@ func (c *Cluster) Wanted(q sample.Query, wanted bool) {
 	switch {
 	case wanted && !known:
 		c.queries[q] = &query{id: q.ID(), known: c.options.Clock.Now()}
-	case !wanted:
+		c.named[nameOf(q)] = append(c.named[nameOf(q)], q)
+	case !wanted && known:
 		delete(c.queries, q)
+		others := slices.DeleteFunc(c.named[nameOf(q)], func(other sample.Query) bool { return other == q })
+		if c.named[nameOf(q)] = others; len(others) == 0 {
+			delete(c.named, nameOf(q))
+		}
 	}
 	c.mu.Unlock()
 	switch {
@@ -316,4 +331,49 @@ func (c *Cluster) lookup(q sample.Query) (replication.Sample, bool) {
 		return replication.Sample{Result: sample.Result{Query: q, Taken: a.Taken, Err: a.Cause}, Collector: collector}, true
 	}
 	return replication.Sample{}, false
+}
+
+const (
+	// maxFetched bounds the queries that one read may ask another node for.
+	maxFetched = 16
+	// fetchAgain is how long no read asks for a query again.
+	fetchAgain = time.Second
+)
+
+// Fetch asks the owners of queries for their samples, where this node has none that is fresh: it may have joined a moment ago, or hear
+// an owner no more that others still hear. It takes a second at most, and tells whether something came.
+func (c *Cluster) Fetch(ctx context.Context, kind sample.Kind, namespace, metric string) bool {
+	type ask struct {
+		query sample.Query
+		node  string
+	}
+	var asks []ask
+	now := c.options.Clock.Now()
+	c.mu.Lock()
+	for _, q := range c.named[name{kind, namespace, metric}] {
+		known := c.queries[q]
+		if now.Sub(known.fetched) < fetchAgain || len(asks) == maxFetched {
+			continue
+		}
+		if owner := ownership.Owner(known.id, c.nodes); owner != "" && owner != c.local.ID {
+			known.fetched = now
+			asks = append(asks, ask{q, owner})
+		}
+	}
+	c.mu.Unlock()
+	var came atomic.Bool
+	var wg sync.WaitGroup
+	for _, a := range asks {
+		if c.adapter.Answer(a.query).State == sample.Fresh {
+			continue
+		}
+		wg.Go(func() {
+			if s, err := c.replication.Fetch(ctx, a.node, a.query); err == nil {
+				c.received(a.node, s)
+				came.Store(true)
+			}
+		})
+	}
+	wg.Wait()
+	return came.Load()
 }

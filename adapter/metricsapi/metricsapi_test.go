@@ -1,6 +1,7 @@
 package metricsapi
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -269,6 +270,65 @@ func TestDiscoveryIsConstant(t *testing.T) {
 	full, empty := NewProvider(filled(), mapper(), clock.RealClock{}, nil), NewProvider(store.New(clock.RealClock{}, 0), mapper(), clock.RealClock{}, nil)
 	if full, empty := text(full), text(empty); full != empty {
 		t.Errorf("discovery says %s, and without any metric %s", full, empty)
+	}
+}
+
+// What this server has not is asked of another one, once; what it has is not.
+func TestAMissingValueIsAskedOfAnotherServer(t *testing.T) {
+	s := filled()
+	empty := map[sample.Kind]sample.Query{}
+	for kind, q := range map[sample.Kind]sample.Query{
+		sample.External: {Metric: "other"},
+		sample.Pods:     {Metric: "other", Target: sample.ObjectRef{Group: "apps", Kind: "Deployment", Name: "web"}},
+		sample.Object:   {Metric: "other", Object: sample.ObjectRef{Kind: "Service", Name: "web"}},
+	} {
+		q.Kind, q.Namespace, q.Interval = kind, "shop", time.Hour
+		s.Add(q, true)
+		empty[kind] = q
+	}
+	p := NewProvider(s, mapper(), clock.RealClock{}, nil)
+	var asked []string
+	has := false
+	p.Fetch = func(_ context.Context, kind sample.Kind, namespace, metric string) bool {
+		asked = append(asked, fmt.Sprint(kind, " ", namespace, "/", metric))
+		if has {
+			s.Insert(sample.Result{Query: empty[kind], Taken: time.Now(), Points: []sample.Point{{Pod: "web-1", Milli: 1000}}})
+		}
+		return has
+	}
+	info := func(resource string) provider.CustomMetricInfo {
+		return provider.CustomMetricInfo{GroupResource: schema.GroupResource{Resource: resource}, Namespaced: true, Metric: "other"}
+	}
+	reads := map[string]func() error{
+		"External shop/other": func() error {
+			_, err := p.GetExternalMetric(t.Context(), "shop", labels.Everything(), provider.ExternalMetricInfo{Metric: "other"})
+			return err
+		},
+		"Pods shop/other": func() error {
+			_, err := p.GetMetricBySelector(t.Context(), "shop", labels.Everything(), info("pods"), nil)
+			return err
+		},
+		"Object shop/other": func() error {
+			_, err := p.GetMetricByName(t.Context(), types.NamespacedName{Namespace: "shop", Name: "web"}, info("services"), nil)
+			return err
+		},
+	}
+	for want, read := range reads {
+		for _, has = range []bool{false, true, true} { // nobody has it; another one has it; it is here now
+			before := len(asked)
+			err := read()
+			if (err == nil) != has {
+				t.Errorf("%s: another server has it: %t, the error is %v", want, has, err)
+			}
+			for _, what := range asked[before:] {
+				if what != want {
+					t.Errorf("asked for %s, want %s", what, want)
+				}
+			}
+		}
+	}
+	if len(asked) != 2*len(reads) {
+		t.Errorf("asked %q", asked)
 	}
 }
 

@@ -1,5 +1,5 @@
 // Package metricsapi serves the store through custom.metrics.k8s.io and external.metrics.k8s.io. A request is answered from
-// memory and never waits for a source. A value that is missing or stale is an error that says why, never an empty list
+// memory and never waits for a source; at most it asks, once, another server of the cluster for what that has. A value that is missing or stale is an error that says why, never an empty list
 // and never a number.
 package metricsapi
 
@@ -44,6 +44,9 @@ type Provider struct {
 	store   Store
 	mapper  meta.RESTMapper
 	metrics *answerMetrics
+	// Fetch asks other servers for the values of a metric that this one has not, and tells whether something came. It is set before the
+	// first request; nil where there are no others. It obeys ctx, and is quick where there is nobody to ask.
+	Fetch func(ctx context.Context, kind sample.Kind, namespace, metric string) bool
 }
 
 var _ provider.MetricsProvider = (*Provider)(nil)
@@ -51,6 +54,11 @@ var _ provider.MetricsProvider = (*Provider)(nil)
 // NewProvider returns a Provider. The mapper must learn of new kinds by itself. registerer takes the metrics; none if nil.
 func NewProvider(store Store, mapper meta.RESTMapper, clock clock.PassiveClock, registerer prometheus.Registerer) *Provider {
 	return &Provider{store: store, mapper: mapper, metrics: newAnswerMetrics(clock, registerer)}
+}
+
+// fetched tells whether it is worth to look into the store again after an error.
+func (p *Provider) fetched(ctx context.Context, err error, kind sample.Kind, namespace, metric string) bool {
+	return err != nil && p.Fetch != nil && p.Fetch(ctx, kind, namespace, metric)
 }
 
 // notFound is the one status for no value, whatever the cause: an HPA treats all errors alike, and a 5xx would count
@@ -61,8 +69,11 @@ func notFound(err error) error {
 }
 
 // GetExternalMetric returns the series with exactly the selector, else all that it matches.
-func (p *Provider) GetExternalMetric(_ context.Context, namespace string, selector labels.Selector, info provider.ExternalMetricInfo) (*external_metrics.ExternalMetricValueList, error) {
+func (p *Provider) GetExternalMetric(ctx context.Context, namespace string, selector labels.Selector, info provider.ExternalMetricInfo) (*external_metrics.ExternalMetricValueList, error) {
 	series, err := p.store.External(namespace, info.Metric, selector)
+	if p.fetched(ctx, err, sample.External, namespace, info.Metric) {
+		series, err = p.store.External(namespace, info.Metric, selector)
+	}
 	p.metrics.observe("external", series, err)
 	if err != nil {
 		return nil, notFound(err)
@@ -80,7 +91,7 @@ func (p *Provider) GetExternalMetric(_ context.Context, namespace string, select
 }
 
 // GetMetricByName returns the value of one object or pod.
-func (p *Provider) GetMetricByName(_ context.Context, name types.NamespacedName, info provider.CustomMetricInfo, selector labels.Selector) (*custom_metrics.MetricValue, error) {
+func (p *Provider) GetMetricByName(ctx context.Context, name types.NamespacedName, info provider.CustomMetricInfo, selector labels.Selector) (*custom_metrics.MetricValue, error) {
 	kind, version, err := p.kind(info.GroupResource)
 	if err != nil {
 		return nil, err
@@ -95,6 +106,9 @@ func (p *Provider) GetMetricByName(_ context.Context, name types.NamespacedName,
 		return nil, errRootScoped(info)
 	}
 	served, err := p.store.Object(namespace, info.Metric, object, selector)
+	if p.fetched(ctx, err, sample.Object, namespace, info.Metric) {
+		served, err = p.store.Object(namespace, info.Metric, object, selector)
+	}
 	if err != nil && kind == podKind {
 		if pod, podErr := p.store.Pod(namespace, info.Metric, name.Name, selector); podErr == nil {
 			served, err = pod, nil
@@ -109,7 +123,7 @@ func (p *Provider) GetMetricByName(_ context.Context, name types.NamespacedName,
 }
 
 // GetMetricBySelector returns the values of pods, or those of all described objects of a kind.
-func (p *Provider) GetMetricBySelector(_ context.Context, namespace string, selector labels.Selector, info provider.CustomMetricInfo, metricSelector labels.Selector) (*custom_metrics.MetricValueList, error) {
+func (p *Provider) GetMetricBySelector(ctx context.Context, namespace string, selector labels.Selector, info provider.CustomMetricInfo, metricSelector labels.Selector) (*custom_metrics.MetricValueList, error) {
 	kind, version, err := p.kind(info.GroupResource)
 	if err != nil {
 		return nil, err
@@ -121,10 +135,16 @@ func (p *Provider) GetMetricBySelector(_ context.Context, namespace string, sele
 	switch {
 	case kind == podKind:
 		series, err = p.store.Pods(namespace, info.Metric, selector, metricSelector)
+		if p.fetched(ctx, err, sample.Pods, namespace, info.Metric) {
+			series, err = p.store.Pods(namespace, info.Metric, selector, metricSelector)
+		}
 	case selector != nil && !selector.Empty():
 		return nil, apierrors.NewBadRequest(fmt.Sprintf("labels select pods only: ask for the metrics of %s by name, or for all", info.GroupResource))
 	default:
 		series, err = p.store.Objects(namespace, info.Metric, kind, metricSelector)
+		if p.fetched(ctx, err, sample.Object, namespace, info.Metric) {
+			series, err = p.store.Objects(namespace, info.Metric, kind, metricSelector)
+		}
 	}
 	p.metrics.observe("custom", series, err)
 	if err != nil {
