@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"slices"
 	"sync"
@@ -70,12 +71,16 @@ type Cluster struct {
 	replication *replication.Replication
 	local       membership.Node // but for its state
 	synced      atomic.Bool
+	progress    chan struct{} // has an item when the others' samples may be here
 	metrics     *metrics
 
 	mu      sync.Mutex
 	queries map[sample.Query]*query // those that are wanted here
 	named   map[name][]sample.Query // the same
 	nodes   []string                // those who share the collecting
+	alone   bool                    // no other node is there
+	others  []membership.Node       // as they were when one was last there
+	leaving map[string]bool         // those who say so on their streams, which gossip may tell later
 
 	remoteMu sync.Mutex
 	remote   map[string]map[sample.Query]func() // by node: what it asks for, and how to release it
@@ -92,9 +97,11 @@ func nameOf(q sample.Query) name { return name{q.Kind, q.Namespace, q.Metric} }
 // query is one that is wanted here.
 type query struct {
 	id           string
+	owner        string
 	samples      ownership.Samples
 	known, tried time.Time
 	reason       ownership.Reason // of the last decision
+	moved        time.Time        // when the owner changed, until there is a sample of the new one
 	fetched      time.Time        // when another node was last asked for its sample
 }
 
@@ -103,10 +110,13 @@ func New(o Options) *Cluster {
 	if o.Clock == nil {
 		o.Clock = clock.RealClock{}
 	}
-	c := &Cluster{options: o, local: o.Membership.Local(), queries: map[sample.Query]*query{}, named: map[name][]sample.Query{}, remote: map[string]map[sample.Query]func(){}}
+	c := &Cluster{
+		options: o, local: o.Membership.Local(), progress: make(chan struct{}, 1), queries: map[sample.Query]*query{}, named: map[name][]sample.Query{},
+		leaving: map[string]bool{}, remote: map[string]map[sample.Query]func(){},
+	}
 	c.replication = replication.New(replication.Options{
 		Membership: o.Membership, Cluster: o.Name, Listener: o.Listener, TLS: o.TLS,
-		Deliver: c.received, WantsChanged: c.wantsChanged, Lookup: c.lookup,
+		Deliver: c.received, WantsChanged: c.wantsChanged, StateChanged: c.stateChanged, SnapshotReceived: c.proceed, Lookup: c.lookup,
 		Clock: o.Clock, Registerer: o.Registerer, Log: o.Log.WithName("replication"),
 	})
 	c.metrics = newMetrics(o.Registerer, c)
@@ -136,8 +146,6 @@ func (c *Cluster) Run(ctx context.Context) error {
 // synchronize takes part once the others' samples are here, or have been waited for.
 func (c *Cluster) synchronize(ctx context.Context) {
 	enough := c.options.Clock.After(c.options.SyncTimeout)
-	often := c.options.Clock.NewTicker(50 * time.Millisecond)
-	defer often.Stop()
 	tried := c.options.Membership.Tried()
 	for !c.synced.Load() {
 		select {
@@ -146,33 +154,79 @@ func (c *Cluster) synchronize(ctx context.Context) {
 		case <-enough:
 			c.options.Log.Info("Taking part without the samples of other nodes: they did not come in time", "after", c.options.SyncTimeout.String())
 			c.synced.Store(true)
+			continue
 		case <-tried:
 			tried = nil
-		case <-often.C():
-			c.synced.Store(tried == nil && c.replication.Synced())
+		case <-c.progress:
 		}
+		c.synced.Store(tried == nil && c.replication.Synced())
 	}
 	if c.options.Membership.Local().State == membership.Joining {
 		c.options.Membership.SetState(membership.Active)
 	}
 }
 
-// Ready says whether the node has what the others know.
-func (c *Cluster) Ready() error {
-	if !c.synced.Load() {
-		return errors.New("the samples of the other nodes are not here yet")
+// proceed has synchronize look again.
+func (c *Cluster) proceed() {
+	select {
+	case c.progress <- struct{}{}:
+	default:
 	}
-	return nil
 }
 
 // Leave has the others take over what this node collects. It goes on until they do.
 func (c *Cluster) Leave() { c.options.Membership.SetState(membership.Leaving) }
 
+// stateChanged takes what a node says on its stream. That it is leaving it never takes back.
+func (c *Cluster) stateChanged(from string, state membership.State) {
+	if state != membership.Leaving {
+		return
+	}
+	c.mu.Lock()
+	c.leaving[from] = true
+	c.mu.Unlock()
+	c.look()
+}
+
+// members are the nodes that are there. c.mu is held.
+func (c *Cluster) members() []membership.Node {
+	nodes := c.options.Membership.Nodes()
+	for i := range nodes {
+		if c.leaving[nodes[i].ID] {
+			nodes[i].State = membership.Leaving
+		}
+	}
+	return nodes
+}
+
 // look reads the membership again.
 func (c *Cluster) look() {
-	nodes := c.options.Membership.Nodes()
-	var sharing []string
-	// Active nodes share the collecting; where there are none, whoever is there.
+	c.mu.Lock()
+	nodes := c.members()
+	maps.DeleteFunc(c.leaving, func(id string, _ bool) bool { return !slices.ContainsFunc(nodes, hasID(id)) })
+	sharing := share(nodes)
+	same := slices.Equal(c.nodes, sharing)
+	if !same {
+		c.assign(nodes, sharing)
+	}
+	others := slices.DeleteFunc(nodes, hasID(c.local.ID))
+	if c.alone = len(others) == 0; !c.alone {
+		c.others = others
+	}
+	c.mu.Unlock()
+	c.proceed()
+	if !same {
+		c.options.Log.Info("Nodes share the collecting", "nodes", sharing)
+		c.adapter.Reconsider()
+	}
+}
+
+func hasID(id string) func(membership.Node) bool {
+	return func(n membership.Node) bool { return n.ID == id }
+}
+
+// share returns those who share the collecting: the active nodes, and where there are none, whoever is there.
+func share(nodes []membership.Node) (sharing []string) {
 	for _, state := range []membership.State{membership.Active, membership.Joining, membership.Leaving} {
 		for _, n := range nodes {
 			if n.Collects && n.State == state {
@@ -183,14 +237,44 @@ func (c *Cluster) look() {
 			break
 		}
 	}
-	c.mu.Lock()
-	same := slices.Equal(c.nodes, sharing)
+	return sharing
+}
+
+// assign gives the queries to those who share the collecting from now on. c.mu is held.
+func (c *Cluster) assign(nodes []membership.Node, sharing []string) {
+	now, takesPart := c.options.Clock.Now(), c.synced.Load()
 	c.nodes = sharing
-	c.mu.Unlock()
-	if !same {
-		c.options.Log.Info("Nodes share the collecting", "nodes", sharing)
-		c.adapter.Reconsider()
+	for _, known := range c.queries {
+		before := known.owner
+		known.owner = ownership.Owner(known.id, sharing)
+		if before == known.owner || before == "" || !takesPart {
+			continue
+		}
+		if known.moved.IsZero() && len(known.samples) > 0 {
+			known.moved = now
+		}
+		// What it collects already it has taken over before, or never given up.
+		if known.owner == c.local.ID && known.reason != ownership.TakeOver && known.reason != ownership.Continue {
+			c.metrics.takeovers.WithLabelValues(whyMoved(before, nodes, c.others)).Inc()
+		}
 	}
+}
+
+// whyMoved returns why a query is no longer the owner's it was, as a reason of takeovers.
+func whyMoved(owner string, nodes, before []membership.Node) string {
+	i := slices.IndexFunc(nodes, hasID(owner))
+	there := i >= 0
+	if !there {
+		nodes = before
+		i = slices.IndexFunc(nodes, hasID(owner))
+	}
+	switch {
+	case i >= 0 && nodes[i].State == membership.Leaving:
+		return ownerLeaving
+	case there:
+		return selfJoined
+	}
+	return ownerFailed
 }
 
 // Wanted says whether the node wants answers to the query.
@@ -199,7 +283,8 @@ func (c *Cluster) Wanted(q sample.Query, wanted bool) {
 	_, known := c.queries[q]
 	switch {
 	case wanted && !known:
-		c.queries[q] = &query{id: q.ID(), known: c.options.Clock.Now()}
+		id := q.ID()
+		c.queries[q] = &query{id: id, owner: ownership.Owner(id, c.nodes), known: c.options.Clock.Now()}
 		c.named[nameOf(q)] = append(c.named[nameOf(q)], q)
 	case !wanted && known:
 		delete(c.queries, q)
@@ -265,7 +350,7 @@ func (c *Cluster) Turn(q sample.Query) (collect bool, next time.Time) {
 		Key: known.id, Node: c.local.ID, Nodes: c.nodes, Interval: q.Interval, Samples: known.samples, Known: known.known, Tried: known.tried,
 	}, now)
 	if d.Reason == ownership.TakeOver && known.reason != ownership.TakeOver {
-		c.metrics.takeovers.Inc()
+		c.metrics.takeovers.WithLabelValues(ownerSilent).Inc()
 	}
 	known.reason = d.Reason
 	if d.Collect {
@@ -308,7 +393,12 @@ func (c *Cluster) note(r sample.Result, node string) {
 			break
 		}
 	}
-	known.samples = known.samples.With(ownership.Sample{Node: node, Taken: r.Taken, Came: c.options.Clock.Now()})
+	now := c.options.Clock.Now()
+	if node == known.owner && !known.moved.IsZero() {
+		c.metrics.handover.Observe(now.Sub(known.moved).Seconds())
+		known.moved = time.Time{}
+	}
+	known.samples = known.samples.With(ownership.Sample{Node: node, Taken: r.Taken, Came: now})
 }
 
 // lookup is the last sample, for a node that begins.
@@ -355,9 +445,9 @@ func (c *Cluster) Fetch(ctx context.Context, kind sample.Kind, namespace, metric
 		if now.Sub(known.fetched) < fetchAgain || len(asks) == maxFetched {
 			continue
 		}
-		if owner := ownership.Owner(known.id, c.nodes); owner != "" && owner != c.local.ID {
+		if known.owner != "" && known.owner != c.local.ID {
 			known.fetched = now
-			asks = append(asks, ask{q, owner})
+			asks = append(asks, ask{q, known.owner})
 		}
 	}
 	c.mu.Unlock()

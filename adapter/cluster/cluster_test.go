@@ -3,20 +3,15 @@ package cluster
 import (
 	"cmp"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/json"
-	"encoding/pem"
+	"errors"
 	"fmt"
-	"math/big"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -25,8 +20,8 @@ import (
 	"github.com/go-logr/logr"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+	dto "github.com/prometheus/client_model/go"
 	"go.uber.org/goleak"
-	"k8s.io/apiserver/pkg/server/dynamiccertificates"
 	"k8s.io/utils/clock"
 
 	"github.com/kubetide/kubetide/adapter/cluster/clustertest"
@@ -35,6 +30,7 @@ import (
 	"github.com/kubetide/kubetide/adapter/store"
 	"github.com/kubetide/kubetide/collectors"
 	"github.com/kubetide/kubetide/internal/certs"
+	"github.com/kubetide/kubetide/internal/certs/certstest"
 	"github.com/kubetide/kubetide/internal/sample"
 )
 
@@ -53,6 +49,7 @@ type lab struct {
 	names   names
 	tls     *certs.Peers
 	nodes   []*node
+	maxAge  time.Duration // of values; 0 for the usual one
 
 	mu    sync.Mutex
 	asked map[string][]time.Time // by metric: when the source was
@@ -66,6 +63,7 @@ type node struct {
 	store     *store.Store
 	scheduler *collection.Scheduler
 	remote    map[sample.Query]bool // under lab.mu
+	sourceOut atomic.Bool           // for this node
 	cancel    context.CancelFunc
 	ended     chan struct{}
 }
@@ -82,7 +80,9 @@ func (n *names) LookupNetIP(context.Context, string, string) ([]netip.Addr, erro
 }
 
 func newLab(t *testing.T) *lab {
-	l := &lab{T: t, network: clustertest.New(1), asked: map[string][]time.Time{}, tls: peers(t)}
+	ca := certstest.NewAuthority(t)
+	l := &lab{T: t, network: clustertest.New(1), asked: map[string][]time.Time{}, tls: ca.Peers(t, "kubetide.test.svc", ca.Trusted())}
+	before := goleak.IgnoreCurrent()
 	t.Cleanup(func() {
 		for _, n := range l.nodes {
 			n.cancel()
@@ -90,32 +90,11 @@ func newLab(t *testing.T) *lab {
 		for _, n := range l.nodes {
 			<-n.ended
 		}
+		// A probe of a node that does not answer outlives the library by about a second.
+		l.eventually(5*time.Second, func() error { return goleak.Find(before) })
 	})
 	return l
 }
-
-func peers(t *testing.T) *certs.Peers {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	must(t, err)
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "kubetide"}, DNSNames: []string{"kubetide.test.svc"},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true,
-		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-	}
-	cert, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	must(t, err)
-	private, err := x509.MarshalECPrivateKey(key)
-	must(t, err)
-	certPEM := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert})
-	content, err := dynamiccertificates.NewStaticCertKeyContent("test", certPEM, pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: private}))
-	must(t, err)
-	return certs.NewPeers(content, bundle(certPEM), "kubetide.test.svc")
-}
-
-type bundle []byte
-
-func (b bundle) CurrentCABundleContent() []byte { return b }
 
 func must(t *testing.T, err error) {
 	t.Helper()
@@ -144,19 +123,29 @@ func (l *lab) eventually(within time.Duration, condition func() error) {
 	}
 }
 
-// The source counts who asks, and returns a number that grows.
-func (l *lab) Keys() []string { return nil }
+// source is what a node asks. It counts who asks, and returns a number that grows.
+type source struct {
+	lab  *lab
+	node *node
+}
 
-func (l *lab) Parse(r collectors.Request) (sample.Query, error) { return r.Query("count", nil), nil }
+func (s source) Keys() []string { return nil }
 
-func (l *lab) Open(q sample.Query) (collectors.Collector, error) { return collector{l, q.Metric}, nil }
+func (s source) Parse(r collectors.Request) (sample.Query, error) { return r.Query("count", nil), nil }
+
+func (s source) Open(q sample.Query) (collectors.Collector, error) {
+	return collector{s, q.Metric}, nil
+}
 
 type collector struct {
-	lab    *lab
+	source
 	metric string
 }
 
 func (c collector) Collect(context.Context) ([]sample.Point, error) {
+	if c.node.sourceOut.Load() {
+		return nil, errors.New("the source does not answer")
+	}
 	c.lab.mu.Lock()
 	defer c.lab.mu.Unlock()
 	c.lab.asked[c.metric] = append(c.lab.asked[c.metric], time.Now())
@@ -174,20 +163,21 @@ func (l *lab) start(queries int) *node {
 	n := &node{at: netip.AddrFrom4([4]byte{10, 0, 0, byte(i)}), id: membership.NewID("node-"), remote: map[sample.Query]bool{}, ended: make(chan struct{})}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	must(l.T, err)
+	metrics := prometheus.NewRegistry()
 	l.names.mu.Lock()
 	l.names.ips = append(l.names.ips, n.at)
 	l.names.mu.Unlock()
 	gossip, err := membership.New(membership.Options{
 		Node:    membership.Node{ID: n.id, State: membership.Joining, Collects: true, Stream: listener.Addr().String()},
 		Cluster: "test", Join: []string{"kubetide"}, RejoinInterval: 2 * time.Second, SuspectAfter: suspectAfter, Resolver: &l.names,
-		Transport: l.network.Transport(netip.AddrPortFrom(n.at, 8003)), Log: logr.Discard(),
+		Transport: l.network.Transport(netip.AddrPortFrom(n.at, 8003)), Registerer: metrics, Log: logr.Discard(),
 	})
 	must(l.T, err)
 	n.Cluster = New(Options{Membership: gossip, Name: "test", Listener: listener, TLS: l.tls, SyncTimeout: 5 * time.Second,
-		Registerer: prometheus.NewRegistry(), Log: logr.Discard()})
-	n.store = store.New(clock.RealClock{}, 0)
+		Registerer: metrics, Log: logr.Discard()})
+	n.store = store.New(clock.RealClock{}, l.maxAge)
 	registry := collectors.NewRegistry()
-	registry.Register(sample.External, l, "count")
+	registry.Register(sample.External, source{l, n}, "count")
 	n.scheduler = collection.New(collection.Options{Registry: registry, Insert: n.Insert, Turn: n.Turn, Log: logr.Discard()})
 	n.Attach(Adapter{Insert: n.store.Insert, Answer: n.store.Answer, Reconsider: n.scheduler.Reconsider, Want: func(q sample.Query) func() {
 		l.mu.Lock()
@@ -231,7 +221,7 @@ func (n *node) unwant(q sample.Query) {
 	n.scheduler.Remove(q)
 }
 
-// settled waits until all of the nodes are active in the view of each.
+// settled waits until all of the nodes are active in the view of each, and in its metrics.
 func (l *lab) settled(nodes ...*node) {
 	l.Helper()
 	l.eventually(10*time.Second, func() error {
@@ -240,6 +230,12 @@ func (l *lab) settled(nodes ...*node) {
 			active := slices.DeleteFunc(view, func(v Node) bool { return v.State != membership.Active })
 			if len(view) != len(nodes) || len(active) != len(nodes) {
 				return fmt.Errorf("%s sees %d active nodes", n.id, len(active))
+			}
+			want := fmt.Sprintf("# HELP kubetide_cluster_nodes Nodes that this one knows, itself included. Labeled by status: joining, active, leaving.\n"+
+				"# TYPE kubetide_cluster_nodes gauge\n"+
+				"kubetide_cluster_nodes{status=\"active\"} %d\nkubetide_cluster_nodes{status=\"joining\"} 0\nkubetide_cluster_nodes{status=\"leaving\"} 0\n", len(nodes))
+			if err := testutil.GatherAndCompare(n.options.Registerer.(*prometheus.Registry), strings.NewReader(want), "kubetide_cluster_nodes"); err != nil {
+				return fmt.Errorf("%s: %w", n.id, err)
 			}
 		}
 		return nil
@@ -330,12 +326,43 @@ func TestNodesShareTheCollecting(t *testing.T) {
 	})
 }
 
+// tookOver says whether the nodes took over as many queries for the reasons, and each of them saw as many handed over.
+func tookOver(queries float64, nodes []*node, reasons ...string) error {
+	total := 0.0
+	for _, n := range nodes {
+		for _, reason := range reasons {
+			total += testutil.ToFloat64(n.metrics.takeovers.WithLabelValues(reason))
+		}
+		n.mu.Lock()
+		for _, known := range n.queries {
+			if !known.moved.IsZero() {
+				n.mu.Unlock()
+				return fmt.Errorf("%s waits for %s", n.id, known.owner)
+			}
+		}
+		n.mu.Unlock()
+		var handovers dto.Metric
+		if err := n.metrics.handover.Write(&handovers); err != nil {
+			return err
+		}
+		if seen := handovers.GetHistogram().GetSampleCount(); float64(seen) < queries {
+			return fmt.Errorf("%s saw %d queries handed over, not %v", n.id, seen, queries)
+		}
+	}
+	// On a slow machine two may find the owner silent.
+	if total < queries || total > queries*3/2 {
+		return fmt.Errorf("%v queries were taken over (%v), not %v", total, reasons, queries)
+	}
+	return nil
+}
+
 func TestSurvivorsTakeOver(t *testing.T) {
 	const queries = 60
 	l := newLab(t)
 	nodes := []*node{l.start(queries), l.start(queries), l.start(queries)}
 	l.settled(nodes...)
 	l.watch(2*interval, queries, nodes...)
+	owned := nodes[0].owned()
 	// As kill -9 does: nobody is told.
 	l.network.Kill(nodes[0].at)
 	for i := range queries {
@@ -347,6 +374,8 @@ func TestSurvivorsTakeOver(t *testing.T) {
 		t.Logf("the oldest value was %s old", oldest)
 	}
 	l.settled(nodes[1:]...)
+	// Each of its queries was taken over once, be it before the others knew.
+	l.eventually(5*time.Second, func() error { return tookOver(owned, nodes[1:], ownerSilent, ownerFailed) })
 }
 
 func TestALeavingNodeHandsOver(t *testing.T) {
@@ -355,7 +384,7 @@ func TestALeavingNodeHandsOver(t *testing.T) {
 	nodes := []*node{l.start(queries), l.start(queries), l.start(queries)}
 	l.settled(nodes...)
 	l.watch(2*interval, queries, nodes...)
-	leaving := nodes[0]
+	leaving, owned := nodes[0], nodes[0].owned()
 	leaving.Leave()
 	var gone sync.WaitGroup
 	gone.Go(func() {
@@ -371,6 +400,7 @@ func TestALeavingNodeHandsOver(t *testing.T) {
 		t.Errorf("%d reads had no value, the oldest was %s old", none, oldest)
 	}
 	l.settled(nodes[1:]...)
+	l.eventually(5*time.Second, func() error { return tookOver(owned, nodes[1:], ownerLeaving) })
 }
 
 func TestANodeThatJoinsIsReadyOnceItKnowsWhatTheOthersDo(t *testing.T) {

@@ -82,7 +82,7 @@ func (c *Cluster) Handler() http.Handler {
 // forward lets another node answer. It is asked without the parameter, so a request goes one hop only.
 func (c *Cluster) forward(w http.ResponseWriter, r *http.Request, to string) {
 	nodes := c.options.Membership.Nodes()
-	i := slices.IndexFunc(nodes, func(n membership.Node) bool { return n.ID == to })
+	i := slices.IndexFunc(nodes, hasID(to))
 	if i < 0 {
 		http.Error(w, fmt.Sprintf("this node knows no node %q", to), http.StatusNotFound)
 		return
@@ -115,10 +115,11 @@ func write(w http.ResponseWriter, answer any) {
 
 // Nodes are all that this node sees, by ID.
 func (c *Cluster) Nodes() []Node {
-	local := c.options.Membership.Local().ID
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	nodes := []Node{}
-	for _, n := range c.options.Membership.Nodes() {
-		nodes = append(nodes, Node{ID: n.ID, State: n.State, Local: n.ID == local, Collects: n.Collects, Stream: n.Stream, Admin: n.Admin, Version: n.Version})
+	for _, n := range c.members() {
+		nodes = append(nodes, Node{ID: n.ID, State: n.State, Local: n.ID == c.local.ID, Collects: n.Collects, Stream: n.Stream, Admin: n.Admin, Version: n.Version})
 	}
 	return nodes
 }
@@ -131,7 +132,7 @@ func (c *Cluster) Queries() []Query {
 	queries := make([]Query, 0, len(c.queries))
 	for q, known := range c.queries {
 		shown := Query{ID: known.id, Kind: q.Kind, Namespace: q.Namespace, Metric: q.Metric, Selector: q.Selector, Collector: q.Collector,
-			Interval: q.Interval.String(), Owner: ownership.Owner(known.id, c.nodes), Reason: known.reason}
+			Interval: q.Interval.String(), Owner: known.owner, Reason: known.reason}
 		if len(known.samples) > 0 {
 			shown.Collected, shown.Age = known.samples[0].Node, now.Sub(known.samples[0].Taken).Round(time.Millisecond).String()
 		}

@@ -114,6 +114,8 @@ type Transport struct {
 	at      netip.AddrPort
 	packets chan *memberlist.Packet
 	streams chan net.Conn
+	closed  chan struct{}
+	close   func()
 }
 
 var _ memberlist.Transport = (*Transport)(nil)
@@ -123,7 +125,8 @@ const queued = 1024
 
 // Transport brings an address onto the network, in place of what was there.
 func (n *Network) Transport(at netip.AddrPort) *Transport {
-	t := &Transport{network: n, at: at, packets: make(chan *memberlist.Packet, queued), streams: make(chan net.Conn, queued)}
+	t := &Transport{network: n, at: at, packets: make(chan *memberlist.Packet, queued), streams: make(chan net.Conn, queued), closed: make(chan struct{})}
+	t.close = sync.OnceFunc(func() { close(t.closed) })
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.hosts[at] = t
@@ -174,8 +177,9 @@ func (t *Transport) PacketCh() <-chan *memberlist.Packet { return t.packets }
 // StreamCh is where streams arrive.
 func (t *Transport) StreamCh() <-chan net.Conn { return t.streams }
 
-// Shutdown takes the transport off the network.
+// Shutdown takes the transport off the network, and fails what is dialled.
 func (t *Transport) Shutdown() error {
+	t.close()
 	t.network.mu.Lock()
 	defer t.network.mu.Unlock()
 	if t.network.hosts[t.at] == t {
@@ -204,11 +208,11 @@ func (t *Transport) DialTimeout(to string, timeout time.Duration) (net.Conn, err
 	if !t.attached() {
 		return fail(net.ErrClosed)
 	}
-	if !t.network.handshake(t.at.Addr(), address.Addr(), deadline) {
+	if !t.handshake(t.at.Addr(), address.Addr(), deadline) {
 		return fail(os.ErrDeadlineExceeded)
 	}
 	there := t.network.host(address)
-	if !t.network.handshake(address.Addr(), t.at.Addr(), deadline) {
+	if !t.handshake(address.Addr(), t.at.Addr(), deadline) {
 		return fail(os.ErrDeadlineExceeded)
 	}
 	if there == nil {
@@ -228,15 +232,20 @@ func (t *Transport) DialTimeout(to string, timeout time.Duration) (net.Conn, err
 	}
 }
 
-// handshake waits until one packet has arrived that is sent again until it does, but not longer than the deadline.
-func (n *Network) handshake(from, to netip.Addr, deadline time.Time) bool {
+// handshake waits until one packet has arrived that is sent again until it does, but not longer than the deadline, or until Shutdown.
+func (t *Transport) handshake(from, to netip.Addr, deadline time.Time) bool {
 	for resend := resendHandshake; ; resend *= 2 {
-		delay, arrives := n.travel(from, to)
+		delay, arrives := t.network.travel(from, to)
 		if !arrives {
 			delay = resend
 		}
 		timer := time.NewTimer(min(delay, time.Until(deadline)))
-		<-timer.C
+		select {
+		case <-timer.C:
+		case <-t.closed:
+			timer.Stop()
+			return false
+		}
 		if !time.Now().Before(deadline) {
 			return false
 		}

@@ -18,14 +18,15 @@ import (
 	"k8s.io/utils/clock"
 
 	"github.com/kubetide/kubetide/adapter/cluster/membership"
+	"github.com/kubetide/kubetide/internal/certs/certstest"
 	"github.com/kubetide/kubetide/internal/sample"
 )
 
 // A node that comes back at another address under a new ID gets everything, and the others are not disturbed.
 func TestANodeThatIsKilledComesBack(t *testing.T) {
-	ca := newAuthority(t)
-	trusted := &bundle{pem: ca.pem}
-	a, b, c := newNode(t, "a", ca.peers(t, serverName, trusted), nil), newNode(t, "b", ca.peers(t, serverName, trusted), nil), newNode(t, "c", ca.peers(t, serverName, trusted), nil)
+	ca := certstest.NewAuthority(t)
+	trusted := ca.Trusted()
+	a, b, c := newNode(t, "a", ca.Peers(t, serverName, trusted), nil), newNode(t, "b", ca.Peers(t, serverName, trusted), nil), newNode(t, "c", ca.Peers(t, serverName, trusted), nil)
 	introduce(a, b, c)
 	for _, n := range []*node{a, b, c} {
 		n.Add(ask(1))
@@ -36,7 +37,7 @@ func TestANodeThatIsKilledComesBack(t *testing.T) {
 	c.stop()
 	a.collect(ask(1), 0, 1)
 	eventually(t, "the one that is left gets it", func() bool { _, ok := b.last(ask(1)); return ok })
-	d := newNode(t, "d", ca.peers(t, serverName, trusted), nil)
+	d := newNode(t, "d", ca.Peers(t, serverName, trusted), nil)
 	d.Add(ask(1))
 	d.Add(ask(2))
 	d.start(t)
@@ -129,9 +130,9 @@ func through(p *proxy, a, b *node) {
 
 // F9: what waited on the way has aged by that time, and a node that hangs costs nobody else.
 func TestF9AStalledStreamMakesNothingYoung(t *testing.T) {
-	ca := newAuthority(t)
-	trusted := &bundle{pem: ca.pem}
-	a, b, c := newNode(t, "a", ca.peers(t, serverName, trusted), nil), newNode(t, "b", ca.peers(t, serverName, trusted), nil), newNode(t, "c", ca.peers(t, serverName, trusted), nil)
+	ca := certstest.NewAuthority(t)
+	trusted := ca.Trusted()
+	a, b, c := newNode(t, "a", ca.Peers(t, serverName, trusted), nil), newNode(t, "b", ca.Peers(t, serverName, trusted), nil), newNode(t, "c", ca.Peers(t, serverName, trusted), nil)
 	introduce(a, b, c)
 	p := newProxy(t, b.view.Local().Stream)
 	through(p, a, b)
@@ -164,9 +165,9 @@ func TestF9AStalledStreamMakesNothingYoung(t *testing.T) {
 
 // What waits for a node that does not read is one sample of each query, and it is given up.
 func TestASlowNodeGetsTheNewestSamples(t *testing.T) {
-	ca := newAuthority(t)
-	trusted := &bundle{pem: ca.pem}
-	a, b := newNode(t, "a", ca.peers(t, serverName, trusted), nil), newNode(t, "b", ca.peers(t, serverName, trusted), nil)
+	ca := certstest.NewAuthority(t)
+	trusted := ca.Trusted()
+	a, b := newNode(t, "a", ca.Peers(t, serverName, trusted), nil), newNode(t, "b", ca.Peers(t, serverName, trusted), nil)
 	a.timing.write, a.timing.dead = time.Second, time.Second
 	introduce(a, b)
 	p := newProxy(t, b.view.Local().Stream)
@@ -251,13 +252,13 @@ func dial(t *testing.T, to *node, tlsConfig *tls.Config, h hello) (net.Conn, hel
 }
 
 func TestStrangersAreRefused(t *testing.T) {
-	ca, foreign := newAuthority(t), newAuthority(t)
-	trusted := &bundle{pem: ca.pem}
-	n := newNode(t, "a", ca.peers(t, serverName, trusted), nil)
+	ca, foreign := certstest.NewAuthority(t), certstest.NewAuthority(t)
+	trusted := ca.Trusted()
+	n := newNode(t, "a", ca.Peers(t, serverName, trusted), nil)
 	n.start(t)
 	right := hello{Protocol: protocol, Cluster: "test", Node: "b", State: "active"}
-	config := func(a *authority, name string) *tls.Config {
-		c, err := a.peers(t, name, trusted).Client()
+	config := func(a *certstest.Authority, name string) *tls.Config {
+		c, err := a.Peers(t, name, trusted).Client()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -375,7 +376,7 @@ func TestWantsThatMeanSomethingElseAreRefused(t *testing.T) {
 }
 
 func TestWhatANodeWantsIsBounded(t *testing.T) {
-	n := newNode(t, "a", newAuthority(t).peers(t, serverName, &bundle{}), nil)
+	n := newNode(t, "a", certstest.NewAuthority(t).Peers(t, serverName, &certstest.Bundle{}), nil)
 	defer n.Listener.Close()
 	s := &incoming{r: n.Replication, from: "b"}
 	d := &demand{r: n.Replication, from: "b", queries: map[queryID]sample.Query{}}
@@ -413,15 +414,15 @@ func TestAnotherNodeAtAnAddressGetsNothing(t *testing.T) {
 
 // A certificate that is not trusted any more ends streams that are there.
 func TestTrustThatIsWithdrawnEndsStreams(t *testing.T) {
-	ca, next := newAuthority(t), newAuthority(t)
-	trusted := &bundle{pem: ca.pem}
-	a, b := newNode(t, "a", ca.peers(t, serverName, trusted), nil), newNode(t, "b", ca.peers(t, serverName, trusted), nil)
+	ca, next := certstest.NewAuthority(t), certstest.NewAuthority(t)
+	trusted := ca.Trusted()
+	a, b := newNode(t, "a", ca.Peers(t, serverName, trusted), nil), newNode(t, "b", ca.Peers(t, serverName, trusted), nil)
 	a.timing.verify, b.timing.verify = 10*time.Millisecond, 10*time.Millisecond
 	introduce(a, b)
 	a.start(t)
 	b.start(t)
 	eventually(t, "they are connected", func() bool { return connected(a, b) })
-	trusted.set(next.pem)
+	trusted.Set(next.PEM)
 	eventually(t, "the streams end", func() bool {
 		for _, n := range []*node{a, b} {
 			n.Replication.mu.RLock()
@@ -433,7 +434,7 @@ func TestTrustThatIsWithdrawnEndsStreams(t *testing.T) {
 		}
 		return true
 	})
-	trusted.set(append(append([]byte{}, next.pem...), ca.pem...))
+	trusted.Set(append(append([]byte{}, next.PEM...), ca.PEM...))
 	eventually(t, "they are connected again", func() bool { return connected(a, b) })
 }
 

@@ -2,15 +2,8 @@ package replication
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"errors"
 	"fmt"
-	"math/big"
 	"net"
 	"slices"
 	"strings"
@@ -24,89 +17,17 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"go.uber.org/goleak"
-	"k8s.io/apiserver/pkg/server/dynamiccertificates"
 	"k8s.io/utils/clock"
 
 	"github.com/kubetide/kubetide/adapter/cluster/membership"
 	"github.com/kubetide/kubetide/internal/certs"
+	"github.com/kubetide/kubetide/internal/certs/certstest"
 	"github.com/kubetide/kubetide/internal/sample"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const serverName = "kubetide.kubetide-system.svc"
-
-// authority signs certificates.
-type authority struct {
-	key  *ecdsa.PrivateKey
-	cert *x509.Certificate
-	pem  []byte
-}
-
-func newAuthority(t testing.TB) *authority {
-	t.Helper()
-	a := &authority{}
-	a.cert, a.key, a.pem, _ = a.sign(t, &x509.Certificate{IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign})
-	return a
-}
-
-func (a *authority) sign(t testing.TB, template *x509.Certificate) (*x509.Certificate, *ecdsa.PrivateKey, []byte, []byte) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template.SerialNumber, template.Subject = big.NewInt(time.Now().UnixNano()), pkix.Name{CommonName: "test"}
-	template.NotBefore, template.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
-	parent, signer := a.cert, a.key
-	if parent == nil {
-		parent, signer = template, key
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, parent, key.Public(), signer)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return cert, key, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER})
-}
-
-// bundle is a CA bundle that a test can change.
-type bundle struct {
-	mu  sync.Mutex
-	pem []byte
-}
-
-func (b *bundle) CurrentCABundleContent() []byte {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.pem
-}
-
-func (b *bundle) set(pem []byte) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.pem = pem
-}
-
-// peers trusts trusted, and shows a certificate of the authority for the name.
-func (a *authority) peers(t testing.TB, name string, trusted certs.CA) *certs.Peers {
-	t.Helper()
-	_, _, cert, key := a.sign(t, &x509.Certificate{
-		DNSNames: []string{name}, KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-	})
-	content, err := dynamiccertificates.NewStaticCertKeyContent("test", cert, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return certs.NewPeers(content, trusted, name)
-}
 
 // view is a membership that a test dictates.
 type view struct {
@@ -308,11 +229,11 @@ func cluster(t testing.TB, size int, change func(i int, o *Options)) []*node {
 
 func clusterWith(t testing.TB, timing timing, size int, change func(i int, o *Options)) []*node {
 	t.Helper()
-	ca := newAuthority(t)
-	trusted := &bundle{pem: ca.pem}
+	ca := certstest.NewAuthority(t)
+	trusted := ca.Trusted()
 	nodes := make([]*node, size)
 	for i := range nodes {
-		nodes[i] = newNode(t, fmt.Sprintf("node-%d", i), ca.peers(t, serverName, trusted), func(o *Options) {
+		nodes[i] = newNode(t, fmt.Sprintf("node-%d", i), ca.Peers(t, serverName, trusted), func(o *Options) {
 			if change != nil {
 				change(i, o)
 			}
@@ -481,10 +402,10 @@ func TestF10AgesDoNotDependOnClocks(t *testing.T) {
 }
 
 func TestANodeThatJoinsGetsWhatIsThere(t *testing.T) {
-	ca := newAuthority(t)
-	trusted := &bundle{pem: ca.pem}
+	ca := certstest.NewAuthority(t)
+	trusted := ca.Trusted()
 	synced := make(chan struct{}, 10)
-	old, young := newNode(t, "old", ca.peers(t, serverName, trusted), nil), newNode(t, "young", ca.peers(t, serverName, trusted), func(o *Options) {
+	old, young := newNode(t, "old", ca.Peers(t, serverName, trusted), nil), newNode(t, "young", ca.Peers(t, serverName, trusted), func(o *Options) {
 		o.SnapshotReceived = func() { synced <- struct{}{} }
 	})
 	old.start(t)
@@ -530,11 +451,11 @@ func TestANodeThatJoinsGetsWhatIsThere(t *testing.T) {
 
 // F11: where all join at once, none waits for an active one.
 func TestF11NodesThatStartTogetherAreSynced(t *testing.T) {
-	ca := newAuthority(t)
-	trusted := &bundle{pem: ca.pem}
+	ca := certstest.NewAuthority(t)
+	trusted := ca.Trusted()
 	nodes := make([]*node, 3)
 	for i := range nodes {
-		nodes[i] = newNode(t, fmt.Sprint(i), ca.peers(t, serverName, trusted), nil)
+		nodes[i] = newNode(t, fmt.Sprint(i), ca.Peers(t, serverName, trusted), nil)
 		nodes[i].view.SetState(membership.Joining)
 	}
 	introduce(nodes...)
@@ -640,7 +561,7 @@ func TestASampleMayComeBeforeItsQuery(t *testing.T) {
 }
 
 func TestWhatIsHeldIsBounded(t *testing.T) {
-	n := newNode(t, "a", newAuthority(t).peers(t, serverName, &bundle{}), nil)
+	n := newNode(t, "a", certstest.NewAuthority(t).Peers(t, serverName, &certstest.Bundle{}), nil)
 	defer n.Listener.Close()
 	hold := func(i int, content string, came time.Time) {
 		n.Replication.mu.Lock()
