@@ -57,7 +57,12 @@ func raw(ctx context.Context, path string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, cluster.Config().Host+path, nil)
+	return get(ctx, caller, cluster.Config().Host+path)
+}
+
+// get returns the body of an answer, with an error unless that is 200.
+func get(ctx context.Context, caller *http.Client, url string) ([]byte, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return nil, err
 	}

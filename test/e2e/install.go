@@ -27,6 +27,8 @@ const Image = "kubetide/kubetide"
 type InstallOptions struct {
 	// BuildFlags are for `go build`.
 	BuildFlags []string
+	// Replicas above 1 find each other as deploy/kustomize/base has it; one is alone.
+	Replicas int
 	// Settings (YAML) are added to the configuration file of deploy/kustomize/base, and Env to the container's environment.
 	Settings string
 	Env      map[string]string
@@ -89,7 +91,7 @@ func soon(ctx context.Context, ask func() error) error {
 	}
 }
 
-// overlay returns a folder that adds the settings to base. One replica, alone, is what most tests reason about.
+// overlay returns a folder that adds the settings to base, with one replica, alone, unless there are to be more.
 func overlay(cluster *lab.Lab, base string, o InstallOptions) (string, error) {
 	dir := filepath.Join(cluster.Dir(), "overlay")
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -99,7 +101,11 @@ func overlay(cluster *lab.Lab, base string, o InstallOptions) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	config, err := settings(filepath.Join(base, "server.yaml"), "cluster: {join: []}", o.Settings)
+	replicas, added := max(o.Replicas, 1), []string{o.Settings}
+	if replicas == 1 {
+		added = []string{"cluster: {join: []}", o.Settings}
+	}
+	config, err := settings(filepath.Join(base, "server.yaml"), added...)
 	if err != nil {
 		return "", err
 	}
@@ -118,8 +124,8 @@ configMapGenerator:
 patches:
   - target: {kind: StatefulSet, name: kubetide}
     patch: |-
-      - {op: replace, path: /spec/replicas, value: 1}%s
-`, relative, patch.String())
+      - {op: replace, path: /spec/replicas, value: %d}%s
+`, relative, replicas, patch.String())
 	return dir, os.WriteFile(filepath.Join(dir, "kustomization.yaml"), []byte(kustomization), 0o644)
 }
 
@@ -174,8 +180,7 @@ func groupsAnswer(ctx context.Context, cluster *lab.Lab) error {
 }
 
 // Complaints returns what went wrong in the server until now without a test having looked there: data races and panics in the
-// logs of all its pods, and requests that its rights did not cover, except for Secrets of tenants, which it may read only where they
-// allow it. Nil if nothing did.
+// logs of all its pods, and requests that its rights did not cover, except for what it may read only where tenants allow it. Nil if nothing did.
 func Complaints(cluster *lab.Lab) error {
 	logs, err := filepath.Glob(filepath.Join(cluster.Dir(), "logs", "pods", "kubetide-system_*.log"))
 	if err != nil {
@@ -199,8 +204,9 @@ func Complaints(cluster *lab.Lab) error {
 		if err != nil {
 			return err
 		}
-		// Tenants say themselves whether their Secrets and ConfigMaps may be read.
-		tenants := request.Verb == "get" && (request.Resource == "secrets" || request.Resource == "configmaps") && request.Namespace != "kubetide-system"
+		// Tenants say themselves whether these may be read, and their binding may be gone before what it is for, as in a namespace that ends.
+		tenants := request.Verb == "get" && request.Namespace != "kubetide-system" &&
+			slices.Contains([]string{"secrets", "configmaps", "platformcredentialssets"}, request.Resource)
 		if strings.HasPrefix(request.User, "system:serviceaccount:kubetide-system:") && request.Denied && !tenants &&
 			cluster.APIServerWasReady(request.Time) {
 			return fmt.Errorf("the shipped rights do not cover %+v", request)

@@ -3,15 +3,20 @@ package helm_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/kubetide/kubetide/adapter/cluster"
+	"github.com/kubetide/kubetide/adapter/cluster/membership"
 	"github.com/kubetide/kubetide/test/e2e"
 	"github.com/kubetide/kubetide/test/lab"
 	"github.com/kubetide/kubetide/test/lab/build"
@@ -65,8 +70,9 @@ spec:
 
 type world struct {
 	*testing.T
-	cluster *lab.Lab
-	helmBin string
+	cluster  *lab.Lab
+	kubetide string // the server's binary
+	helmBin  string
 }
 
 func (w world) kubectl(args ...string) string {
@@ -127,19 +133,15 @@ func (w world) serves() {
 	})
 }
 
-func TestTheChartIsInstalledAndLeavesNothingBehind(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+// start makes a lab in which Kubetide's image, and the one of the chart's hooks, are programs of this tree.
+func start(t *testing.T) world {
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	cluster, err := lab.Start(ctx, lab.Options{Progress: io.Discard})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer cluster.Stop()
-	binaries, err := build.Binaries(ctx, os.Stderr, "helm")
-	if err != nil {
-		t.Fatal(err)
-	}
-	w := world{t, cluster, binaries["helm"]}
+	t.Cleanup(cluster.Stop)
 	binary := filepath.Join(cluster.Dir(), "kubetide")
 	compile := exec.CommandContext(ctx, "go", "build", "-o", binary, "./cmd/kubetide")
 	compile.Dir = root
@@ -151,6 +153,19 @@ func TestTheChartIsInstalledAndLeavesNothingBehind(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	return world{T: t, cluster: cluster, kubetide: binary}
+}
+
+func TestTheChartIsInstalledAndLeavesNothingBehind(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+	defer cancel()
+	w := start(t)
+	cluster := w.cluster
+	binaries, err := build.Binaries(ctx, os.Stderr, "helm")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.helmBin = binaries["helm"]
 	w.kubectl("create", "namespace", system)
 	w.kubectl("label", "namespace", system, "pod-security.kubernetes.io/enforce=restricted")
 
@@ -243,5 +258,52 @@ func TestTheChartIsInstalledAndLeavesNothingBehind(t *testing.T) {
 	})
 	if crds := w.kubectl("get", "crds", "-o", "name"); !strings.Contains(crds, "intelligenthorizontalpodautoscalers") {
 		t.Error("the CRDs went, and all objects with them")
+	}
+}
+
+// What people apply is what is applied here: no overlay, no value changed.
+func TestTheKustomizeBaseRunsThreeNodes(t *testing.T) {
+	const base = root + "/deploy/kustomize/base"
+	w := start(t)
+	w.kubectl("apply", "--server-side", "-k", base)
+	w.kubectl("-n", system, "rollout", "status", "statefulset/kubetide", "--timeout=180s")
+	w.kubectl("wait", "apiservice", "-l", "app.kubernetes.io/name=kubetide", "--for=condition=Available", "--timeout=60s")
+
+	w.eventually(30*time.Second, func() error {
+		pods := strings.Fields(w.kubectl("-n", system, "get", "pods", "-l", "app.kubernetes.io/name=kubetide", "-o", `jsonpath={range .items[*]}{.metadata.name}/{.status.podIP} {end}`))
+		if len(pods) != 3 {
+			return fmt.Errorf("pods %v, want 3", pods)
+		}
+		for _, pod := range pods {
+			name, ip, _ := strings.Cut(pod, "/")
+			out, err := exec.CommandContext(w.Context(), w.kubetide, "server", "status", "cluster", "nodes", "--server.url=http://"+net.JoinHostPort(ip, "8002"), "--output=json").CombinedOutput()
+			if err != nil {
+				return fmt.Errorf("%s: %w\n%s", name, err, out)
+			}
+			var nodes []cluster.Node
+			if err := json.Unmarshal(out, &nodes); err != nil {
+				return fmt.Errorf("%s: %w\n%s", name, err, out)
+			}
+			active := slices.DeleteFunc(slices.Clone(nodes), func(n cluster.Node) bool { return n.State != membership.Active })
+			if len(nodes) != 3 || len(active) != 3 {
+				return fmt.Errorf("%s sees %+v, want 3 active", name, nodes)
+			}
+		}
+		return nil
+	})
+	w.eventually(30*time.Second, func() error { // the webhook is there once its CA bundle is
+		_, err := w.cluster.KubectlInput(w.Context(), shop, "apply", "-f", "-")
+		return err
+	})
+	w.serves()
+	if err := e2e.Complaints(w.cluster); err != nil {
+		t.Error(err)
+	}
+
+	w.kubectl("delete", "ihpa", "shop", "--timeout=30s") // while somebody is there who takes its finalizer off
+	w.kubectl("delete", "-k", base, "--timeout=120s")
+	if left := w.kubectl("get", "namespaces,clusterroles,clusterrolebindings,apiservices,crds,mutatingwebhookconfigurations,validatingwebhookconfigurations",
+		"-l", "app.kubernetes.io/name=kubetide", "-o", "name"); left != "" {
+		t.Errorf("left behind: %s", left)
 	}
 }
