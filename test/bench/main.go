@@ -1,7 +1,7 @@
 // Command bench is `make performance`: it runs Kubetide as a pod of the lab, from the manifests that it ships with and built as
 // users get it, puts the load of a large cluster on it, and prints what it took. The HPA controller is switched off; it would
 // only be load. With -engine it is `make performance-engine`: thousands of IHPAs instead of HPAs, and with -stacksets
-// `make performance-stacksets`. With -write the figures go into docs/performance.md.
+// `make performance-stacksets`; with -cluster it is `make performance-cluster`: three servers. With -write the figures go into docs/performance.md.
 package main
 
 import (
@@ -42,6 +42,7 @@ type options struct {
 	running    int
 	rest       time.Duration
 	stackSets  int
+	cluster    bool
 }
 
 func main() {
@@ -61,6 +62,7 @@ func main() {
 	flag.IntVar(&o.ihpas, "ihpas", 5000, "with -engine: IHPAs, each with a Deployment")
 	flag.IntVar(&o.running, "running", 5000, "with -engine: Deployments that have a pod to begin with; those that follow metrics always have")
 	flag.IntVar(&o.stackSets, "stacksets", 0, fmt.Sprintf("measure so many StackSets, with %d Stacks each, instead", stacksEach))
+	flag.BoolVar(&o.cluster, "cluster", false, fmt.Sprintf("measure %d servers that share the collection of the HPAs' queries, then without sharing", servers))
 	flag.DurationVar(&o.rest, "rest", time.Minute, "with -engine or -stacksets: how long nothing changes while writes are counted")
 	flag.Parse()
 	if o.ihpas < 20 {
@@ -97,8 +99,18 @@ func run(ctx context.Context, o options) error {
 	if name, value, ok := strings.Cut(o.env, "="); ok {
 		install.Env = map[string]string{name: value}
 	}
+	if o.cluster {
+		install.Replicas = servers
+	}
 	if err := e2e.Install(ctx, cluster, install); err != nil {
 		return err
+	}
+	if o.cluster {
+		text, err := runCluster(ctx, o, cluster)
+		if err != nil {
+			return withState(ctx, cluster, err)
+		}
+		return o.print("performance-cluster", text)
 	}
 	if o.stackSets > 0 {
 		text, err := runStackSets(ctx, o, cluster)
@@ -207,17 +219,29 @@ func writeBetweenMarkers(file, target, text string) error {
 	return os.WriteFile(file, slices.Concat(before, []byte(beginMarker+text+endMarker), after), 0o644)
 }
 
+// kubetidePod is a pod of the server.
 func kubetidePod(ctx context.Context, cluster *lab.Lab) (*podAddress, error) {
+	pods, err := kubetidePods(ctx, cluster)
+	if err != nil {
+		return nil, err
+	}
+	if len(pods) == 0 {
+		return nil, fmt.Errorf("no pod of kubetide has an address")
+	}
+	return &pods[0], nil
+}
+
+func kubetidePods(ctx context.Context, cluster *lab.Lab) (addresses []podAddress, err error) {
 	pods, err := cluster.Client().CoreV1().Pods("kubetide-system").List(ctx, metav1.ListOptions{LabelSelector: "app.kubernetes.io/name=kubetide"})
 	if err != nil {
 		return nil, err
 	}
 	for i := range pods.Items {
 		if p := &pods.Items[i]; p.DeletionTimestamp == nil && p.Status.PodIP != "" {
-			return &podAddress{Name: p.Name, IP: p.Status.PodIP}, nil
+			addresses = append(addresses, podAddress{Name: p.Name, IP: p.Status.PodIP})
 		}
 	}
-	return nil, fmt.Errorf("no pod of kubetide has an address")
+	return addresses, nil
 }
 
 type podAddress struct{ Name, IP string }

@@ -27,6 +27,7 @@ import (
 // reader reads metrics over HTTPS with the token of an account that may.
 type reader struct {
 	header   http.Header
+	tls      *tls.Config // at Kubetide's own port
 	direct   *http.Client
 	base     string // of Kubetide's own port
 	through  *http.Client
@@ -74,11 +75,21 @@ func newReader(ctx context.Context, cluster *lab.Lab) (*reader, error) {
 	if err != nil {
 		return nil, err
 	}
+	directTLS := &tls.Config{RootCAs: roots, ServerName: "kubetide.kubetide-system.svc"}
 	return &reader{
+		tls:    directTLS,
 		header: http.Header{"Authorization": {"Bearer " + config.BearerToken}, "Accept": {"application/json"}}, base: "https://" + net.JoinHostPort(pod.IP, "6443"), throughs: config.Host,
-		direct:  httpClient(&tls.Config{RootCAs: roots, ServerName: "kubetide.kubetide-system.svc"}),
+		direct:  httpClient(directTLS),
 		through: httpClient(throughTLS),
 	}, nil
+}
+
+// at reads at another pod's own port, with connections of its own.
+func (r *reader) at(pod podAddress) *reader {
+	other := *r
+	other.base = "https://" + net.JoinHostPort(pod.IP, "6443")
+	other.direct = httpClient(r.tls)
+	return &other
 }
 
 // httpClient has a few connections, as the API server's proxy has: one for each read that waits would measure handshakes.
@@ -116,7 +127,8 @@ func (r *reader) get(ctx context.Context, client *http.Client, address string) (
 // list is what both metrics APIs answer, as far as it is looked at.
 type list struct {
 	Items []struct {
-		Value resource.Quantity `json:"value"`
+		Value     resource.Quantity `json:"value"`
+		Timestamp metav1.Time       `json:"timestamp"`
 	} `json:"items"`
 }
 

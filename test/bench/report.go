@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -118,7 +119,11 @@ func (u *usage) profile(ctx context.Context, file, path string) error {
 
 // admin reads from Kubetide's admin port.
 func (u *usage) admin(ctx context.Context, path string) ([]byte, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+u.pod.IP+":8002"+path, nil)
+	return u.pod.admin(ctx, path)
+}
+
+func (p *podAddress) admin(ctx context.Context, path string) ([]byte, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+net.JoinHostPort(p.IP, "8002")+path, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -251,9 +256,14 @@ func (u *usage) rows(ctx context.Context) (rows []row, busy float64, err error) 
 }
 
 func memoryOf(pid int) (string, error) {
+	resident, peak, err := mebibytesOf(pid)
+	return fmt.Sprintf("%d MiB resident, %d MiB at its peak", resident, peak), err
+}
+
+func mebibytesOf(pid int) (resident, peak int, err error) {
 	status, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "status"))
 	if err != nil {
-		return "", err
+		return 0, 0, err
 	}
 	mib := map[string]int{}
 	for line := range strings.Lines(string(status)) {
@@ -261,7 +271,7 @@ func memoryOf(pid int) (string, error) {
 		kib, _ := strconv.Atoi(strings.TrimSuffix(strings.TrimSpace(value), " kB"))
 		mib[name] = kib >> 10
 	}
-	return fmt.Sprintf("%d MiB resident, %d MiB at its peak", mib["VmRSS"], mib["VmHWM"]), nil
+	return mib["VmRSS"], mib["VmHWM"], nil
 }
 
 // percentiles prints sorted times.

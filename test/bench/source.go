@@ -26,6 +26,8 @@ type source struct {
 	mu sync.Mutex
 	// awaited are the tags that a change of an HPA has put into its URL, until the first request with them.
 	awaited map[string]chan struct{}
+	// asked are, while it is not nil, the instants at which each of the HPAs' endpoints was asked, by number.
+	asked map[string][]time.Time
 }
 
 func startSource(latency time.Duration) (*source, error) {
@@ -35,6 +37,7 @@ func startSource(latency time.Duration) (*source, error) {
 		if tag := r.URL.Query().Get("tag"); tag != "" {
 			s.arrived(tag)
 		}
+		s.note(r.URL.Query().Get("i"))
 		time.Sleep(latency)
 		w.Header().Set("Content-Type", "application/json")
 		fmt.Fprintf(w, `{"now":%d}`, time.Now().UnixMilli())
@@ -65,6 +68,28 @@ func (s *source) arrived(tag string) {
 	if c, ok := s.awaited[tag]; ok {
 		delete(s.awaited, tag)
 		close(c)
+	}
+}
+
+func (s *source) note(number string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.asked != nil {
+		s.asked[number] = append(s.asked[number], time.Now())
+	}
+}
+
+// record begins to note who is asked, and returns what ends that.
+func (s *source) record() (end func() map[string][]time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.asked = map[string][]time.Time{}
+	return func() map[string][]time.Time {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		asked := s.asked
+		s.asked = nil
+		return asked
 	}
 }
 

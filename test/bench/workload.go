@@ -64,17 +64,24 @@ func (w *workload) hpa(i int, tag string) *autoscalingv2.HorizontalPodAutoscaler
 // create makes all objects but the HPAs with External metrics.
 func (w *workload) create(ctx context.Context) error {
 	say("creating %d namespaces and %d pods", namespaces, apps*podsPerApp)
-	names := []string{appsSpace}
-	for i := range namespaces {
-		names = append(names, namespaceOf(i))
-	}
-	for _, name := range names {
-		if _, err := w.client.CoreV1().Namespaces().Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.CreateOptions{}); err != nil {
-			return err
-		}
+	if err := w.createNamespaces(ctx, appsSpace); err != nil {
+		return err
 	}
 	for i := range apps {
 		if err := w.cluster.Apply(ctx, app(i, w.interval)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// createNamespaces makes those of the HPAs, and more.
+func (w *workload) createNamespaces(ctx context.Context, more ...string) error {
+	for i := range namespaces {
+		more = append(more, namespaceOf(i))
+	}
+	for _, name := range more {
+		if _, err := w.client.CoreV1().Namespaces().Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.CreateOptions{}); err != nil {
 			return err
 		}
 	}
@@ -132,8 +139,8 @@ spec:
 `, i, appsSpace, podsPerApp, sourcePort, interval)
 }
 
-// warm waits until all metrics have a value.
-func (w *workload) warm(ctx context.Context, reads *reader) error {
+// awaitValues waits until the reader's server has a value of each External metric that is looked at.
+func (w *workload) awaitValues(ctx context.Context, reads *reader) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
 	defer cancel()
 	for i := 0; i < w.made; {
@@ -145,6 +152,16 @@ func (w *workload) warm(ctx context.Context, reads *reader) error {
 		}
 		i += 97
 	}
+	return nil
+}
+
+// warm waits until all metrics have a value.
+func (w *workload) warm(ctx context.Context, reads *reader) error {
+	if err := w.awaitValues(ctx, reads); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
+	defer cancel()
 	for i := 0; i < apps; {
 		if values, err := reads.pods(ctx, i); err != nil || len(values) != podsPerApp {
 			if pause(ctx, poll) != nil {
@@ -157,17 +174,17 @@ func (w *workload) warm(ctx context.Context, reads *reader) error {
 	return nil
 }
 
-// ages reads values at random until ctx ends, and returns how old they were.
-func (w *workload) ages(ctx context.Context, reads *reader) (ages []time.Duration, failed int) {
+// ages reads values at random until ctx ends, of the readers in turn, and returns how old they were.
+func (w *workload) ages(ctx context.Context, reads ...*reader) (ages []time.Duration, failed int) {
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	for {
+	for n := 0; ; n++ {
 		select {
 		case <-ctx.Done():
 			slices.Sort(ages)
 			return ages, failed
 		case <-tick.C:
-			milli, err := reads.external(ctx, rand.IntN(w.hpas))
+			milli, err := reads[n%len(reads)].external(ctx, rand.IntN(w.hpas))
 			if err != nil {
 				if ctx.Err() == nil {
 					failed++
