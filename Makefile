@@ -32,7 +32,8 @@ test: lab-build test-unit test-e2e ## Everything: unit, property, integration an
 .PHONY: test-unit
 test-unit: ## Unit, property and fuzz-seed tests, with the race detector
 	$(call compile,everything with the race detector,-race ./...)
-	go test -race -timeout 25m $(UNIT)
+	go test -race -timeout 25m -skip '^TestSoak$$' $(UNIT)
+	go test -race -timeout 10m -run '^TestSoak$$' ./adapter/cluster # two minutes, alone: its bounds are of real time
 	go test -timeout 10m -run '^TestSimulation$$' ./scaler/ihpa # all its 100,000 steps
 	go test -timeout 10m ./adapter/cluster/ownership # with 10,000 queries
 
@@ -44,6 +45,11 @@ SWITCHES ?= 200
 .PHONY: traffic
 traffic: lab-build ## Switch traffic SWITCHES times (200) at random under load, with Kubetide killed in between: no request may be lost
 	KUBETIDE_TRAFFIC_SWITCHES=$(SWITCHES) go test -race -count=1 -timeout 60m -v -run '^TestTrafficIsNeverLost$$' ./test/e2e
+
+SOAK ?= 30m
+.PHONY: soak
+soak: ## Disturb a cluster in one process for SOAK (30m): nodes killed, joined, leaving, standing still, cut off, packets lost (the unit tests do it for 2m)
+	KUBETIDE_SOAK=$(SOAK) go test -race -count=1 -timeout 0 -v -run '^TestSoak$$' ./adapter/cluster
 
 .PHONY: build
 build: ## Build kubetide and the plugin kubectl-tide into bin/
@@ -87,6 +93,12 @@ performance-stacksets: lab-build ## 1,000 StackSets with 5 Stacks each on the la
 	$(call compile,the load,-o $(BIN)/performance ./test/bench)
 	$(BIN)/performance -stacksets $(STACKSETS) -changes 2 -write docs/performance.md
 
+QUERIES ?= 10000
+.PHONY: performance-cluster
+performance-cluster: lab-build ## Three servers that share 10,000 queries (QUERIES=N), then without sharing; the figures go to docs/performance.md
+	$(call compile,the load,-o $(BIN)/performance ./test/bench)
+	$(BIN)/performance -cluster -hpas $(QUERIES) -write docs/performance.md
+
 FUZZTIME ?= 30s
 .PHONY: fuzz
 fuzz: ## Fuzz each parser of foreign input for FUZZTIME (30s)
@@ -102,6 +114,12 @@ generate: ## Regenerate deep copies, CRDs, and what is rendered from the Helm ch
 .PHONY: lint
 lint: ## golangci-lint at its pinned version
 	$(TOOL) golangci-lint run
+
+VULNDB ?= https://vuln.go.dev
+.PHONY: vulncheck
+vulncheck: ## Known vulnerabilities in what the commands call, by the Go vulnerability database (VULNDB=URL)
+	@$(TOOL) govulncheck -db $(VULNDB) ./cmd/... || { rc=$$?; test $$rc -eq 3 || \
+	  echo "make vulncheck: nothing was checked: $(VULNDB) must be reachable, or VULNDB=file:///DIR a copy of it" >&2; exit $$rc; }
 
 .PHONY: verify
 verify: generate lint ## Generated files current, lint, vet, tidy, clean tree
