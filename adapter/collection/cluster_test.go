@@ -40,11 +40,14 @@ func newCluster() *cluster {
 	return &cluster{clock: clocktesting.NewFakeClock(start), members: map[string]*member{}, asked: map[sample.Query][]string{}}
 }
 
-// join adds a member that has the others' samples and owns nothing before it is seen.
+// join adds a member that has the living others' samples and owns nothing before it is seen.
 func (c *cluster) join(t *testing.T, id string, queries []sample.Query) {
 	m := &member{id: id, known: c.clock.Now(), samples: map[sample.Query]ownership.Samples{}, tried: map[sample.Query]time.Time{}}
 	c.mu.Lock()
 	for _, other := range c.members {
+		if other.dead {
+			continue
+		}
 		m.view = slices.Clone(other.view)
 		for q, samples := range other.samples {
 			m.samples[q] = slices.Clone(samples)
