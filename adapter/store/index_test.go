@@ -30,7 +30,7 @@ func TestListEqualsASet(t *testing.T) {
 			}
 			return got
 		}
-		kept, before := check(), l.appendTo(nil)
+		kept, before := check(), l.pieces()
 		for _, i := range rapid.SliceOfN(rapid.IntRange(max(0, size-30), size+10), 0, 60).Draw(t, "changes") {
 			if i >= size {
 				e := &entry{rest: &rest{position: -1}}

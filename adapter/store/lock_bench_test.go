@@ -13,7 +13,7 @@ import (
 	"github.com/kubetide/kubetide/internal/sample"
 )
 
-// For how long a lock that readers need can be held. Reported is the CPU time that operations of each kind took, their
+// For how long writers can wait for a lock of another; readers take none (TestReadersWaitForNoWriter). Reported is the CPU time that operations of each kind took, their
 // allocations and their share of the garbage collection included: what takes less in all cannot hold a lock for longer while it
 // runs. CPU time leaves out when the kernel runs another thread in between; interrupts and a busy neighbor in the caches are in
 // it, so the longest of a million wants a quiet machine. Operations that take long, because they first make room or lock a
@@ -69,7 +69,6 @@ func BenchmarkLongestLock(b *testing.B) {
 		insert(q, []sample.Point{{Milli: 1}})
 	}
 	fill()
-	metric := s.served.metric(sample.External, "shop", "queue-length")
 
 	run("insert a value", func(i int) { insert(queries[i*7919%n], []sample.Point{{Milli: 5}}) }, nothing)
 	run("insert 1 pod, of 100 before", func(i int) { insert(appQuery(i%100), pods[i%100][:1]) }, func(i int) { insert(appQuery(i%100), pods[i%100]) })
@@ -88,10 +87,6 @@ func BenchmarkLongestLock(b *testing.B) {
 		shard.slots.Store(old)
 		clear(slots)
 	})
-	entries := make([]*entry, 0, n)
-	run("list a shard's entries for a scan", func(i int) { s.queries.shards[i%shards].appendTo(entries) }, nothing)
-	pieces := make([][]*entry, 0, n)
-	run("list 100,000 series for a request", func(int) { metric.list.appendTo(pieces) }, nothing)
 	run("remember that a pod is gone, a minute after 10,000", func(int) { s.pods.bury("shop", "last", clock.Now()) }, func(int) {
 		for i := range 10_000 {
 			s.pods.bury("shop", types.UID(fmt.Sprint(i)), clock.Now())

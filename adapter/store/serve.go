@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -29,8 +30,8 @@ type Served struct {
 // time, costs what its result costs.
 type memo struct {
 	shape  uint64
-	mu     sync.RWMutex
-	series map[selectors][]*entry
+	n      atomic.Int64
+	series sync.Map // of selectors to []*entry; at most maxMemo, and one for each that asks at that moment
 }
 
 type selectors struct{ pods, metric string }
@@ -295,15 +296,13 @@ func (m *metric) candidates(requirements labels.Requirements, pods string, selec
 	key := selectors{pods: pods, metric: text(selector)}
 	remembered := m.memo.Load()
 	if remembered == nil || remembered.shape != shape {
-		remembered = &memo{shape: shape, series: map[selectors][]*entry{}}
+		remembered = &memo{shape: shape}
 		m.memo.Store(remembered)
 	}
-	remembered.mu.RLock()
-	found, ok := remembered.series[key]
-	remembered.mu.RUnlock()
-	if ok {
-		return found
+	if known, ok := remembered.series.Load(key); ok {
+		return known.([]*entry)
 	}
+	var found []*entry
 	selector = everything(selector)
 	exact := false
 	for e := range m.list.all {
@@ -319,10 +318,10 @@ func (m *metric) candidates(requirements labels.Requirements, pods string, selec
 		}
 		found = append(found, e)
 	}
-	remembered.mu.Lock()
-	defer remembered.mu.Unlock()
-	if len(remembered.series) < maxMemo {
-		remembered.series[key] = found
+	if remembered.n.Load() < maxMemo {
+		if _, known := remembered.series.LoadOrStore(key, found); !known {
+			remembered.n.Add(1)
+		}
 	}
 	return found
 }

@@ -2,8 +2,8 @@
 // engine read. Reads never wait for a collection and check the age each time, so a value that is too old is never
 // returned as a number, unless its query has a fallback, and nothing has to be swept. It does no I/O and knows neither collectors nor the metrics APIs.
 //
-// An answer is immutable and swapped in whole. One query or series is found without a lock; the other locks are split by
-// metric, and held for small changes only. BenchmarkLongestLock shows that no reader waits for more than a millisecond.
+// An answer is immutable and swapped in whole, and so is what finds it: who reads takes no lock and waits for no writer. Writers wait
+// for each other, for small changes only (BenchmarkLongestLock).
 package store
 
 import (
@@ -65,7 +65,7 @@ type rest struct {
 	subscriptions atomic.Pointer[[]*subscription]
 
 	query    sample.Query
-	position int // in its list, -1 if it is in none; guarded by the list's lock
+	position int // in its list, -1 if it is in none; guarded by the index's lock
 }
 
 // state is never changed after it was published.
@@ -236,12 +236,8 @@ func (s *Store) Subscribe(q sample.Query, notify func()) (cancel func()) {
 // Each calls f for every query that is asked for, in no order, without holding a lock.
 func (s *Store) Each(f func(sample.Query, sample.Answer)) {
 	now := s.clock.Now()
-	var entries []*entry
 	for i := range shards {
-		shard := &s.queries.shards[i]
-		entries = slices.Grow(entries[:0], len(*shard.slots.Load())) // without the lock, as in lockForOneMore
-		entries = shard.appendTo(entries)
-		for _, e := range entries {
+		for e := range s.queries.shards[i].all {
 			if last := e.last.Load(); last != unasked {
 				f(e.query, last.answer(now))
 			}

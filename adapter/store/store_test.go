@@ -252,10 +252,8 @@ func TestBarredSeries(t *testing.T) {
 			}
 		})
 	}
-	for i := range shards {
-		if len(s.bars.metrics[i].metrics)+s.bars.series.shards[i].n != 0 {
-			t.Error("something is still barred")
-		}
+	if series, metrics := s.bars.size(); series+metrics != 0 {
+		t.Error("something is still barred")
 	}
 }
 
@@ -439,10 +437,8 @@ func TestForgottenQueriesRefuseResults(t *testing.T) {
 		t.Error("a result was refused after adding again")
 	}
 	s.Forget(q)
-	for i := range shards {
-		if n := len(s.served.metrics[i].metrics) + s.queries.shards[i].n + s.served.series.shards[i].n; n != 0 {
-			t.Errorf("shard %d keeps %d entries of forgotten queries", i, n)
-		}
+	if series, metrics := s.served.size(); s.queries.size()+series+metrics != 0 {
+		t.Errorf("forgotten queries are kept: %d, %d series, %d metrics", s.queries.size(), series, metrics)
 	}
 }
 
@@ -707,11 +703,72 @@ func TestForgottenQueriesLeaveNothingBehind(t *testing.T) {
 		}
 		s.Forget(q)
 	}
-	entries, series, metrics := 0, 0, 0
-	for i := range shards {
-		entries, series, metrics = entries+s.queries.shards[i].n, series+s.served.series.shards[i].n, metrics+len(s.served.metrics[i].metrics)
-	}
-	if entries != 500 || series != 0 || metrics != 0 || len(s.pods.entries) != 0 { // 500 are still subscribed to
+	series, metrics := s.served.size()
+	if entries := s.queries.size(); entries != 500 || series != 0 || metrics != 0 || len(s.pods.entries) != 0 { // 500 are still subscribed to
 		t.Errorf("%d entries, want the 500 subscribed ones; %d series, %d metrics, %d namespaces with pods", entries, series, metrics, len(s.pods.entries))
+	}
+}
+
+func (t *table) size() (n int) {
+	for i := range t.shards {
+		n += t.shards[i].n
+	}
+	return n
+}
+
+func (x *index) size() (series, metrics int) {
+	for range x.metrics.Range {
+		metrics++
+	}
+	return x.series.size(), metrics
+}
+
+// Whatever writers are about, and wherever one is held up, readers are answered.
+func TestReadersWaitForNoWriter(t *testing.T) {
+	s := New(clocktesting.NewFakePassiveClock(start), 0)
+	object := sample.Query{Kind: sample.Object, Namespace: "shop", Metric: "hits", Collector: "fake", Interval: time.Minute,
+		Object: sample.ObjectRef{Kind: "Service", Name: "front"}}
+	for _, q := range []sample.Query{external("queue", "n=1"), external("queue", "n=2"), object} {
+		s.Add(q, true)
+		s.Insert(sample.Result{Query: q, Taken: start, Points: []sample.Point{{Milli: 1}}})
+	}
+	s.Add(pods("rps", "a"), true)
+	s.Insert(sample.Result{Query: pods("rps", "a"), Taken: start, Points: []sample.Point{pod("a", 1), pod("a", 2)}})
+	s.Bar(external("other", "n=1").Series(), true)
+
+	for i := range shards {
+		s.queries.shards[i].mu.Lock()
+		s.served.series.shards[i].mu.Lock()
+		s.bars.series.shards[i].mu.Lock()
+	}
+	s.served.mu.Lock()
+	s.bars.mu.Lock()
+	s.pods.mu.Lock()
+	for i := range shards {
+		for e := range s.queries.shards[i].all {
+			e.mu.Lock()
+		}
+	}
+	reads := map[string]func() error{
+		"External by its selector": func() error { _, err := s.External("shop", "queue", parse(t, "n=1")); return err },
+		"External, several":        func() error { _, err := s.External("shop", "queue", nil); return err },
+		"Object":                   func() error { _, err := s.Object("shop", "hits", object.Object, nil); return err },
+		"Objects":                  func() error { _, err := s.Objects("shop", "hits", schema.GroupKind{Kind: "Service"}, nil); return err },
+		"Pods":                     func() error { _, err := s.Pods("shop", "rps", parse(t, "app=a"), nil); return err },
+		"Pod":                      func() error { _, err := s.Pod("shop", "rps", pod("a", 1).Pod, nil); return err },
+		"Answer":                   func() error { return s.Answer(external("queue", "n=2")).Cause },
+		"Each":                     func() error { s.Each(func(sample.Query, sample.Answer) {}); return nil },
+	}
+	for name, read := range reads {
+		answered := make(chan error, 1)
+		go func() { answered <- read() }()
+		select {
+		case err := <-answered:
+			if err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		case <-time.After(30 * time.Second):
+			t.Fatalf("%s waits for a writer", name)
+		}
 	}
 }

@@ -2,7 +2,6 @@ package store
 
 import (
 	"math/bits"
-	"slices"
 	"sync"
 	"sync/atomic"
 )
@@ -119,6 +118,7 @@ func (s *shard) move(slots []slot) {
 	s.slots.Store(&slots)
 }
 
+// all yields the entries, without a lock. Those that come or go meanwhile may be among them or not.
 func (s *shard) all(yield func(*entry) bool) {
 	slots := *s.slots.Load()
 	for i := range slots {
@@ -126,13 +126,6 @@ func (s *shard) all(yield func(*entry) bool) {
 			return
 		}
 	}
-}
-
-// appendTo appends all entries. It looks into none: each is a wait for main memory.
-func (s *shard) appendTo(entries []*entry) []*entry {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return slices.AppendSeq(entries, s.all)
 }
 
 // home returns the slot that the hash names. Its low bits, which chose the shard, are equal for all in the shard.
