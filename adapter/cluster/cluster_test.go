@@ -159,6 +159,11 @@ func queryOf(i int) sample.Query {
 // start starts a node that wants the queries.
 func (l *lab) start(queries int) *node {
 	l.Helper()
+	return l.startNode(queries, true)
+}
+
+func (l *lab) startNode(queries int, collects bool) *node {
+	l.Helper()
 	i := len(l.nodes) + 1
 	n := &node{at: netip.AddrFrom4([4]byte{10, 0, 0, byte(i)}), id: membership.NewID("node-"), remote: map[sample.Query]bool{}, ended: make(chan struct{})}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -168,7 +173,7 @@ func (l *lab) start(queries int) *node {
 	l.names.ips = append(l.names.ips, n.at)
 	l.names.mu.Unlock()
 	gossip, err := membership.New(membership.Options{
-		Node:    membership.Node{ID: n.id, State: membership.Joining, Collects: true, Stream: listener.Addr().String()},
+		Node:    membership.Node{ID: n.id, State: membership.Joining, Collects: collects, Stream: listener.Addr().String()},
 		Cluster: "test", Join: []string{"kubetide"}, RejoinInterval: 2 * time.Second, SuspectAfter: suspectAfter, Resolver: &l.names,
 		Transport: l.network.Transport(netip.AddrPortFrom(n.at, 8003)), Registerer: metrics, Log: logr.Discard(),
 	})
@@ -451,6 +456,59 @@ func TestWhatANodeAsksForIsCollectedByAll(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// An engine that is apart reads what others collect, and stays ready without them.
+func TestANodeThatDoesNotCollectReadsWhatOthersDo(t *testing.T) {
+	const queries, shared = 10, 5
+	l := newLab(t)
+	l.maxAge = 5 * interval
+	engine := l.startNode(0, false)
+	l.eventually(5*time.Second, engine.Ready)
+	adapters := []*node{l.start(shared), l.start(shared)}
+	l.settled(engine, adapters[0], adapters[1])
+	for i := range queries {
+		engine.want(queryOf(i))
+		engine.Ask(queryOf(i), true)
+	}
+	l.eventually(5*time.Second, func() error {
+		for i := range queries {
+			if a := engine.store.Answer(queryOf(i)); a.State != sample.Fresh {
+				return fmt.Errorf("%s: %v", queryOf(i).Metric, a)
+			}
+		}
+		return nil
+	})
+	l.watch(2*interval, queries, engine)
+	counts := l.during(func() {
+		if oldest, none := l.watch(5*interval, queries, engine); none > 0 || oldest > interval+time.Second {
+			t.Errorf("%d reads had no value, the oldest was %s old", none, oldest)
+		}
+	})
+	for i := range queries {
+		if n := counts[queryOf(i).Metric]; n < 4 || n > 7 {
+			t.Errorf("%s was collected %d times in 5 intervals", queryOf(i).Metric, n)
+		}
+	}
+	if owned := engine.owned(); owned > 0 {
+		t.Errorf("it owns %v queries", owned)
+	}
+
+	for _, n := range adapters {
+		l.network.Kill(n.at)
+		for i := range queries {
+			n.scheduler.Remove(queryOf(i))
+		}
+	}
+	l.eventually(suspectAfter+time.Second+l.maxAge+2*interval, func() error {
+		if !engine.outlook().cutOff(time.Now()) {
+			return errors.New("it hears somebody")
+		}
+		return nil
+	})
+	if err := engine.Ready(); err != nil {
+		t.Errorf("without adapters it is unready: %v", err)
+	}
 }
 
 // A node that has lost a value asks the owner for it when it is read, and not more than once a second.

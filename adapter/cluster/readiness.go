@@ -40,12 +40,12 @@ var (
 		"check the node's network, and that it reaches the ports for gossip and samples (8003 and 8004) of the others")
 )
 
-// Ready says whether the node has what the others know, and hears anybody.
+// Ready says whether the node has what the others know, and hears anybody. One that does not collect serves no metrics, and stays.
 func (c *Cluster) Ready() error {
 	if !c.synced.Load() {
 		return errNotSynced
 	}
-	if c.outlook().cutOff(c.options.Clock.Now()) {
+	if c.local.Collects && c.outlook().cutOff(c.options.Clock.Now()) {
 		return errCutOff
 	}
 	return nil

@@ -26,8 +26,8 @@ import (
 	"github.com/kubetide/kubetide/internal/outbound"
 )
 
-// startAdapter returns once the adapter's port is open; it becomes ready later. Where only the engine runs, the adapter collects
-// what the engine asks for, and serves no metrics.
+// startAdapter returns once the adapter's port is open; it becomes ready later. Where only the engine runs, the adapter serves
+// no metrics, and collects what the engine asks for unless a cluster does.
 func startAdapter(ctx context.Context, group *errgroup.Group, c *config.Config, restConfig *rest.Config,
 	certificate dynamiccertificates.CertKeyContentProvider, w *writer, adminServer *admin.Server, log logr.Logger,
 ) (*adapter.Adapter, error) {

@@ -51,7 +51,7 @@ func newCluster(ctx context.Context, group *errgroup.Group, c *config.Config, ce
 	log.Info("Ports between servers are open", "node", options.Node.ID, "gossip", gossip.Address().String(), "stream", gossip.Local().Stream)
 	shared := cluster.New(cluster.Options{
 		Membership: gossip, Name: c.Cluster.Name, Listener: listener,
-		TLS:         certs.NewPeers(certificate, ca, c.Serving.ServiceName+"."+c.General.Namespace+".svc"),
+		TLS:         certs.NewPeers(certificate, ca, c.Serving.ServiceNames[0]+"."+c.General.Namespace+".svc"),
 		SyncTimeout: c.Cluster.SyncTimeout, Registerer: metrics.Registry, Log: log,
 	})
 	adminServer.Handle("GET /status/cluster/", shared.Handler())

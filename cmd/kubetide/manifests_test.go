@@ -164,7 +164,7 @@ func TestTheManifestsAndTheServerMeanTheSameObjects(t *testing.T) {
 	for _, o := range manifests(t) {
 		if o.Kind == "APIService" {
 			services = append(services, o.Metadata.Name)
-			if o.Spec.InsecureSkipTLSVerify || o.Spec.Service.Name != c.Serving.ServiceName || o.Spec.Service.Namespace != c.General.Namespace {
+			if o.Spec.InsecureSkipTLSVerify || o.Spec.Service.Name != c.Serving.ServiceNames[0] || o.Spec.Service.Namespace != c.General.Namespace {
 				t.Errorf("APIService %s: %+v", o.Metadata.Name, o.Spec)
 			}
 		}
@@ -178,7 +178,7 @@ func TestTheManifestsAndTheServerMeanTheSameObjects(t *testing.T) {
 		"the engine's APIService":        {{tideAPIService}, named(engine, "apiservices")},
 		"the webhooks whose bundles":     {{webhookConfiguration}, named(engine, "mutatingwebhookconfigurations")},
 		"the validations whose bundles":  {{webhookConfiguration}, named(engine, "validatingwebhookconfigurations")},
-		"the Role's and Service's homes": {{c.General.Namespace, c.General.Namespace}, {own.Metadata.Namespace, find(t, "Service", c.Serving.ServiceName).Metadata.Namespace}},
+		"the Role's and Service's homes": {{c.General.Namespace, c.General.Namespace}, {own.Metadata.Namespace, find(t, "Service", c.Serving.ServiceNames[0]).Metadata.Namespace}},
 	} {
 		slices.Sort(pair[1])
 		if diff := cmp.Diff(pair[0], pair[1]); diff != "" {
@@ -188,12 +188,12 @@ func TestTheManifestsAndTheServerMeanTheSameObjects(t *testing.T) {
 	webhook := find(t, "MutatingWebhookConfiguration", webhookConfiguration).Webhooks[0]
 	if s := webhook.ClientConfig.Service; webhook.Name != kapacity.PodWebhookName || webhook.FailurePolicy != "Ignore" ||
 		webhook.ObjectSelector.MatchLabels[kapacity.InjectReadinessGateLabel] != kapacity.InjectReadinessGateValue ||
-		s.Path != kapacity.PodWebhookPath || s.Port != c.Webhook.Port || s.Name != c.Serving.ServiceName || s.Namespace != c.General.Namespace {
+		s.Path != kapacity.PodWebhookPath || s.Port != c.Webhook.Port || s.Name != c.Serving.ServiceNames[0] || s.Namespace != c.General.Namespace {
 		t.Errorf("webhook %+v", webhook)
 	}
 	webhook = find(t, "ValidatingWebhookConfiguration", webhookConfiguration).Webhooks[0]
 	if s := webhook.ClientConfig.Service; webhook.Name != kapacity.ValidationWebhookName || webhook.FailurePolicy != "Ignore" || webhook.TimeoutSeconds > 2 ||
-		s.Path != kapacity.ValidationWebhookPath || s.Port != c.Webhook.Port || s.Name != c.Serving.ServiceName || s.Namespace != c.General.Namespace ||
+		s.Path != kapacity.ValidationWebhookPath || s.Port != c.Webhook.Port || s.Name != c.Serving.ServiceNames[0] || s.Namespace != c.General.Namespace ||
 		len(webhook.MatchConditions) != 1 || !strings.Contains(webhook.MatchConditions[0].Expression, `"system:serviceaccount:`+own.Metadata.Namespace+`:kubetide"`) {
 		t.Errorf("webhook %+v", webhook)
 	}

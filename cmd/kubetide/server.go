@@ -43,8 +43,8 @@ const (
 	adapterLease         = "kubetide-adapter"
 )
 
-// certificateSecret is one for each Service, so that adapter and engine can be installed apart.
-func certificateSecret(c *config.Config) string { return c.Serving.ServiceName + "-certs" }
+// certificateSecret is one for all servers of a cluster: they prove by its certificate that they belong together.
+func certificateSecret(c *config.Config) string { return c.Serving.ServiceNames[0] + "-certs" }
 
 var apiServices = []string{"v1beta1.custom.metrics.k8s.io", "v1beta2.custom.metrics.k8s.io", "v1beta1.external.metrics.k8s.io", tideAPIService}
 
@@ -176,7 +176,7 @@ func startCertificate(ctx context.Context, group *errgroup.Group, c *config.Conf
 	}
 	options := certs.Options{
 		Client: client, Dynamic: dynamicClient, Clock: clock.RealClock{}, Log: log,
-		Namespace: c.General.Namespace, Secret: certificateSecret(c), Service: c.Serving.ServiceName,
+		Namespace: c.General.Namespace, Secret: certificateSecret(c), Services: c.Serving.ServiceNames,
 	}
 	options.APIServices = []string{tideAPIService}
 	if c.Enabled(config.ModuleAdapter) {

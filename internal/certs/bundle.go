@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -88,9 +89,10 @@ func (b *bundle) patch(object map[string]any, ca []byte) (ops []patchOp, skipped
 	want := base64.StdEncoding.EncodeToString(ca)
 	check := func(holder map[string]any, path string) {
 		service, _, _ := unstructured.NestedMap(holder, "service")
+		name, _ := service["name"].(string)
 		insecure, _, _ := unstructured.NestedBool(holder, "insecureSkipTLSVerify")
 		switch {
-		case service["name"] != b.keeper.Service || service["namespace"] != b.keeper.Namespace:
+		case !slices.Contains(b.keeper.Services, name) || service["namespace"] != b.keeper.Namespace:
 			skipped = fmt.Sprintf("it leads to the service %v/%v", service["namespace"], service["name"])
 		case insecure:
 			skipped = "insecureSkipTLSVerify is set"

@@ -31,9 +31,9 @@ type Options struct {
 	Dynamic dynamic.Interface
 	// Namespace and Secret name the Secret with the CA and the serving certificate.
 	Namespace, Secret string
-	// Service is the name of the Service in front of the server, in the same namespace. The certificate is made out to it,
-	// and only bundles of what leads to it are written.
-	Service string
+	// Services are the names of the Services in front of the servers that share the Secret, in the same namespace. The certificate is made out
+	// to all of them, and only bundles of what leads to one of them are written.
+	Services []string
 	// APIServices, MutatingWebhooks and ValidatingWebhooks are the names of the objects whose bundles are kept. They need not exist.
 	APIServices, MutatingWebhooks, ValidatingWebhooks []string
 	Clock                                             clock.Clock
@@ -60,10 +60,10 @@ var _ dynamiccertificates.CertKeyContentProvider = (*Keeper)(nil)
 
 // NewKeeper does no I/O.
 func NewKeeper(o Options) *Keeper {
-	host := o.Service + "." + o.Namespace
-	k := &Keeper{
-		Options: o, names: []string{host + ".svc", host, o.Service},
-		ready: make(chan struct{}), wake: make(chan struct{}, 1),
+	k := &Keeper{Options: o, ready: make(chan struct{}), wake: make(chan struct{}, 1)}
+	for _, service := range o.Services {
+		host := service + "." + o.Namespace
+		k.names = append(k.names, host+".svc", host, service)
 	}
 	named := func(name string) func(*metav1.ListOptions) {
 		return func(lo *metav1.ListOptions) {

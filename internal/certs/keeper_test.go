@@ -61,7 +61,7 @@ func fakeDynamic(objects ...runtime.Object) *dynamicfake.FakeDynamicClient {
 func startKeeper(t *testing.T, client kubernetes.Interface, dyn dynamic.Interface, clock *clocktesting.FakeClock) (*Keeper, func()) {
 	t.Helper()
 	k := NewKeeper(Options{
-		Client: client, Dynamic: dyn, Namespace: "kubetide-system", Secret: "kubetide-certs", Service: "kubetide",
+		Client: client, Dynamic: dyn, Namespace: "kubetide-system", Secret: "kubetide-certs", Services: []string{"kubetide", "kubetide-engine"},
 		APIServices: []string{"v1beta1.external.metrics.k8s.io"}, MutatingWebhooks: []string{"kubetide"}, ValidatingWebhooks: []string{"kubetide"},
 		Clock: clock, Log: testr.New(t),
 	})
@@ -276,6 +276,7 @@ func TestOnlyBundlesThatLeadHereAreWritten(t *testing.T) {
 		"no bundle yet":                    {apiServices, apiService("a", "kubetide-system", "kubetide"), []string{"/spec/caBundle"}, ""},
 		"an old bundle":                    {apiServices, old, []string{"/spec/caBundle"}, ""},
 		"the current bundle":               {apiServices, current, nil, ""},
+		"the engine's Service":             {apiServices, apiService("a", "kubetide-system", "kubetide-engine"), []string{"/spec/caBundle"}, ""},
 		"another adapter's Service":        {apiServices, apiService("a", "monitoring", "prometheus-adapter"), nil, "it leads to the service monitoring/prometheus-adapter"},
 		"a user who wants no verification": {apiServices, insecure, nil, "insecureSkipTLSVerify is set"},
 		"two webhooks of ours, one not": {mutatingWebhooks, webhookConfiguration("kubetide", "other", "kubetide"),
@@ -283,7 +284,7 @@ func TestOnlyBundlesThatLeadHereAreWritten(t *testing.T) {
 		"a configuration without webhooks": {mutatingWebhooks, webhookConfiguration(), nil, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			b := &bundle{keeper: &Keeper{Options: Options{Namespace: "kubetide-system", Service: "kubetide"}}, resource: tt.resource}
+			b := &bundle{keeper: &Keeper{Options: Options{Namespace: "kubetide-system", Services: []string{"kubetide", "kubetide-engine"}}}, resource: tt.resource}
 			ops, skipped := b.patch(tt.object.Object, []byte("CA"))
 			var got []string
 			for _, op := range ops {

@@ -164,9 +164,11 @@ func TestTheCABundleFollowsItsFile(t *testing.T) {
 func TestTheKeeperGivesItsCAs(t *testing.T) {
 	client := fake.NewClientset()
 	k, _ := startKeeper(t, client, fakeDynamic(), clocktesting.NewFakeClock(time.Now()))
-	peers := NewPeers(k, k, names[0])
-	if clientErr, serverErr := greet(t, peers, peers); clientErr != nil || serverErr != nil {
-		t.Error(clientErr, serverErr)
+	for _, name := range []string{names[0], "kubetide-engine.kubetide-system.svc"} {
+		peers := NewPeers(k, k, name)
+		if clientErr, serverErr := greet(t, peers, peers); clientErr != nil || serverErr != nil {
+			t.Error(clientErr, serverErr)
+		}
 	}
 	if ca := k.CurrentCABundleContent(); !bytes.Contains(ca, []byte("BEGIN CERTIFICATE")) {
 		t.Errorf("%q", ca)

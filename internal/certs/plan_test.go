@@ -93,6 +93,7 @@ func TestPlan(t *testing.T) {
 		t.Fatal(err)
 	}
 	other, _, _, _ := plan(state{}, names, start.Add(time.Second))
+	shared, _, _, _ := plan(state{}, append([]string{"kubetide-engine"}, names...), start)
 	for name, tt := range map[string]struct {
 		state state
 		names []string
@@ -104,6 +105,7 @@ func TestPlan(t *testing.T) {
 		"31 days before the end: nothing":                {fresh, names, servingLife - 31*24*time.Hour, nil},
 		"30 days before the end: a new certificate":      {fresh, names, servingLife - servingRenew, []string{"the serving certificate expires at"}},
 		"the Service has another name":                   {fresh, []string{"a.b.svc"}, 0, []string{"the serving certificate is not made out to a.b.svc"}},
+		"one of two Services is gone: nothing":           {shared, names, 0, nil},
 		"the certificate is lost, the CA stays":          {state{cas: fresh.cas}, names, 0, []string{"the serving certificate is missing"}},
 		"the CA is lost":                                 {state{serving: fresh.serving}, names, 0, []string{"a new CA is due", "the serving certificate is not signed by the current CA"}},
 		"a certificate of another CA":                    {state{cas: fresh.cas, serving: other.serving}, names, 0, []string{"the serving certificate is not signed"}},

@@ -66,9 +66,10 @@ type Log struct {
 
 // Serving is the port of the metrics APIs, and the certificate that it shares with the webhooks.
 type Serving struct {
-	BindAddress       string
-	SecurePort        int
-	ServiceName       string
+	BindAddress string
+	SecurePort  int
+	// ServiceNames are the Services in front of this server and of those that it shares the certificate with; the first one names the Secret.
+	ServiceNames      []string
 	TLSCertFile       string
 	TLSPrivateKeyFile string
 }
@@ -142,7 +143,7 @@ func Default() *Config {
 			KubeClientQPS: 100, KubeClientBurst: 200, ShutdownDelay: 10 * time.Second, GracePeriod: 30 * time.Second,
 		},
 		Log:     Log{Level: "info", Format: "json"},
-		Serving: Serving{SecurePort: 6443, ServiceName: "kubetide"},
+		Serving: Serving{SecurePort: 6443, ServiceNames: []string{"kubetide"}},
 		Admin:   Admin{Port: 8002},
 		Webhook: Webhook{Port: 9443},
 		Adapter: Adapter{
@@ -253,7 +254,9 @@ func (c *Log) Validate() error {
 func (c *Serving) RegisterFlags(fs *pflag.FlagSet, _ string) {
 	fs.StringVar(&c.BindAddress, "bind-address", c.BindAddress, "The IP `address` to listen on, on all ports. Empty: every address.")
 	fs.IntVar(&c.SecurePort, "secure-port", c.SecurePort, "The port of the metrics APIs (HTTPS). 0: any free port.")
-	fs.StringVar(&c.ServiceName, "service-name", c.ServiceName, "The Service in front of the server; the serving certificate is made out to it.")
+	fs.StringSliceVar(&c.ServiceNames, "service-name", c.ServiceNames,
+		"The `name` of the Service in front of the server; the serving certificate is made out to it. May be repeated, in the same order on all nodes of a cluster: "+
+			"they share the certificate, and know each other by the first name.")
 	fs.StringVar(&c.TLSCertFile, "tls-cert-file", c.TLSCertFile,
 		"The `file` of a serving certificate to use instead of the self-managed one. The CA bundles are then left alone.")
 	fs.StringVar(&c.TLSPrivateKeyFile, "tls-private-key-file", c.TLSPrivateKeyFile, "The `file` of the key of --tls-cert-file.")
@@ -266,8 +269,13 @@ func (c *Serving) Validate() error {
 		bad.add("bind-address", "must be an IP address without a port, is %q", c.BindAddress)
 	}
 	bad.port("secure-port", c.SecurePort)
-	if len(validation.IsDNS1035Label(c.ServiceName)) > 0 {
-		bad.add("service-name", "%q is no name of a Service", c.ServiceName)
+	if len(c.ServiceNames) == 0 {
+		bad.add("service-name", "names no Service")
+	}
+	for _, name := range c.ServiceNames {
+		if len(validation.IsDNS1035Label(name)) > 0 {
+			bad.add("service-name", "%q is no name of a Service", name)
+		}
 	}
 	if (c.TLSCertFile == "") != (c.TLSPrivateKeyFile == "") {
 		bad.add("tls-cert-file", "must be set together with --tls-private-key-file")

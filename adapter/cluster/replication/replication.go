@@ -228,8 +228,8 @@ func (r *Replication) Fetch(ctx context.Context, node string, q sample.Query) (S
 	return s, nil
 }
 
-// Synced tells whether all samples of an active node are here, or those of all nodes if none of them is active. A node that is alone has
-// them; one that had them once does not lose that.
+// Synced tells whether all samples of an active node are here, or those of all nodes if none of them is active. Nodes that do not collect
+// have only what they ask for, and do not count. A node that is alone has them; one that had them once does not lose that.
 func (r *Replication) Synced() bool {
 	local, nodes := r.Membership.Local().ID, r.Membership.Nodes()
 	r.mu.Lock()
@@ -240,7 +240,7 @@ func (r *Replication) Synced() bool {
 	others, active, missing := 0, false, false
 	for _, n := range nodes {
 		switch {
-		case n.ID == local:
+		case n.ID == local, !n.Collects:
 			continue
 		case n.State == membership.Active && r.whole[n.ID]:
 			r.synced = true

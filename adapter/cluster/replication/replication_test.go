@@ -449,6 +449,36 @@ func TestANodeThatJoinsGetsWhatIsThere(t *testing.T) {
 	})
 }
 
+// One that does not collect has only what it asks for.
+func TestANodeThatDoesNotCollectSyncsNobody(t *testing.T) {
+	ca := certstest.NewAuthority(t)
+	trusted := ca.Trusted()
+	var nodes []*node
+	for _, id := range []string{"young", "engine", "old"} {
+		nodes = append(nodes, newNode(t, id, ca.Peers(t, serverName, trusted), nil))
+	}
+	young, engine, old := nodes[0], nodes[1], nodes[2]
+	engine.view.nodes[0].Collects = false
+	young.view.SetState(membership.Joining)
+	introduce(young, engine)
+	if !young.Synced() {
+		t.Error("a node that collects alone is not synced")
+	}
+	introduce(young, engine, old)
+	young.start(t)
+	engine.start(t)
+	eventually(t, "the engine's snapshot is here", func() bool {
+		young.Replication.mu.RLock()
+		defer young.Replication.mu.RUnlock()
+		return young.whole["engine"]
+	})
+	if young.Synced() {
+		t.Error("synced by the engine")
+	}
+	old.start(t)
+	eventually(t, "synced", young.Synced)
+}
+
 // F11: where all join at once, none waits for an active one.
 func TestF11NodesThatStartTogetherAreSynced(t *testing.T) {
 	ca := certstest.NewAuthority(t)

@@ -7,11 +7,12 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -66,6 +67,42 @@ spec:
       external:
         metric: {name: floor, selector: {matchLabels: {type: static}}}
         target: {type: AverageValue, averageValue: "1"}
+`
+
+// An IHPA and an HPA want the same of a source, which says 3.
+const followed = `
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: followed}
+spec:
+  selector: {matchLabels: {app: followed}}
+  template:
+    metadata: {labels: {app: followed}}
+    spec:
+      containers: [{name: main, image: simulated, resources: {requests: {cpu: 100m}}}]
+---
+apiVersion: autoscaling.kapacitystack.io/v1alpha1
+kind: IntelligentHorizontalPodAutoscaler
+metadata: {name: followed, annotations: {metric-config.external.queue.json-path/endpoint: %[1]s, metric-config.external.queue.json-path/json-key: $.length, metric-config.external.queue.json-path/interval: %[2]s}}
+spec:
+  scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: followed}
+  minReplicas: 1
+  maxReplicas: 10
+  portraitProviders:
+    - type: Dynamic
+      priority: 1
+      dynamic:
+        portraitType: Reactive
+        algorithm: {type: KubeHPA}
+        metrics: [{type: External, external: {metric: {name: queue, selector: {matchLabels: {type: json-path}}}, target: {type: AverageValue, averageValue: "1"}}}]
+---
+apiVersion: autoscaling/v2
+kind: HorizontalPodAutoscaler
+metadata: {name: also, annotations: {metric-config.external.queue.json-path/endpoint: %[1]s, metric-config.external.queue.json-path/json-key: $.length, metric-config.external.queue.json-path/interval: %[2]s}}
+spec:
+  scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: other}
+  maxReplicas: 5
+  metrics: [{type: External, external: {metric: {name: queue, selector: {matchLabels: {type: json-path}}}, target: {type: AverageValue, averageValue: "1"}}}]
 `
 
 type world struct {
@@ -131,6 +168,94 @@ func (w world) serves() {
 		}
 		return err
 	})
+}
+
+// seeEachOther waits until each pod sees as many nodes, all active, of which so many collect.
+func (w world) seeEachOther(count, collect int) {
+	w.Helper()
+	w.eventually(60*time.Second, func() error {
+		pods := strings.Fields(w.kubectl("-n", system, "get", "pods", "-l", "app.kubernetes.io/name=kubetide", "-o", `jsonpath={range .items[*]}{.metadata.name}/{.status.podIP} {end}`))
+		if len(pods) != count {
+			return fmt.Errorf("pods %v, want %d", pods, count)
+		}
+		for _, pod := range pods {
+			name, ip, _ := strings.Cut(pod, "/")
+			out, err := exec.CommandContext(w.Context(), w.kubetide, "server", "status", "cluster", "nodes", "--server.url=http://"+net.JoinHostPort(ip, "8002"), "--output=json").CombinedOutput()
+			if err != nil {
+				return fmt.Errorf("%s: %w\n%s", name, err, out)
+			}
+			var nodes []cluster.Node
+			if err := json.Unmarshal(out, &nodes); err != nil {
+				return fmt.Errorf("%s: %w\n%s", name, err, out)
+			}
+			active, collecting := 0, 0
+			for _, n := range nodes {
+				if n.State == membership.Active {
+					active++
+				}
+				if n.Collects {
+					collecting++
+				}
+			}
+			if len(nodes) != count || active != count || collecting != collect {
+				return fmt.Errorf("%s sees %+v, want %d active, of which %d collect", name, nodes, count, collect)
+			}
+		}
+		return nil
+	})
+}
+
+// source is a tenant's server, and how often it was asked.
+func (w world) source() (url string, asked *atomic.Int64) {
+	lab.MustBeInside(w)
+	listener, err := net.Listen("tcp", "0.0.0.0:0")
+	if err != nil {
+		w.Fatal(err)
+	}
+	asked = &atomic.Int64{}
+	server := &http.Server{ReadHeaderTimeout: 5 * time.Second, Handler: http.HandlerFunc(func(response http.ResponseWriter, _ *http.Request) {
+		asked.Add(1)
+		fmt.Fprint(response, `{"length": 3}`)
+	})}
+	go func() { _ = server.Serve(listener) }()
+	w.Cleanup(func() { _ = server.Close() })
+	_, port, _ := net.SplitHostPort(listener.Addr().String())
+	return "http://10.244.77.1:" + port, asked
+}
+
+// sharesSamples says that what an IHPA and an HPA want is collected once, whichever pods decide and answer.
+func (w world) sharesSamples() {
+	w.Helper()
+	const interval, times = 2 * time.Second, 8
+	url, asked := w.source()
+	w.eventually(30*time.Second, func() error {
+		_, err := w.cluster.KubectlInput(w.Context(), fmt.Sprintf(followed, url, interval), "apply", "-f", "-")
+		return err
+	})
+	w.eventually(60*time.Second, func() error {
+		replicas, err := w.cluster.Kubectl(w.Context(), "get", "deployment", "followed", "-o", "jsonpath={.spec.replicas}")
+		if err == nil && replicas != "3" {
+			err = fmt.Errorf("%s replicas by the IHPA, want 3", replicas)
+		}
+		return err
+	})
+	w.eventually(30*time.Second, func() error {
+		out, err := w.cluster.Kubectl(w.Context(), "get", "--raw", "/apis/external.metrics.k8s.io/v1beta1/namespaces/default/queue?labelSelector=type%3Djson-path")
+		if err == nil && !strings.Contains(out, `"value":"3"`) {
+			err = fmt.Errorf("no 3 in %s", out)
+		}
+		return err
+	})
+	began, before := time.Now(), asked.Load()
+	w.eventually(2*times*interval, func() error {
+		if n := asked.Load() - before; n < times {
+			return fmt.Errorf("the source was asked %d times", n)
+		}
+		return nil
+	})
+	if took := time.Since(began); took < (times-2)*interval {
+		w.Errorf("the source was asked %d times in %s, want once in %s", times, took, interval)
+	}
 }
 
 // start makes a lab in which Kubetide's image, and the one of the chart's hooks, are programs of this tree.
@@ -228,6 +353,8 @@ func TestTheChartIsInstalledAndLeavesNothingBehind(t *testing.T) {
 	})
 	w.helm("test", "kubetide", "--namespace="+system)
 	w.serves()
+	w.seeEachOther(3, 2)
+	w.sharesSamples()
 	for request, err := range cluster.Audit(time.Time{}) {
 		if err != nil {
 			t.Fatal(err)
@@ -241,7 +368,7 @@ func TestTheChartIsInstalledAndLeavesNothingBehind(t *testing.T) {
 	if pods := cut(); len(pods) != 0 {
 		t.Errorf("%v have no traffic", pods)
 	}
-	w.kubectl("delete", "ihpa", "shop", "--timeout=20s")
+	w.kubectl("delete", "ihpa", "--all", "--timeout=20s")
 	w.kubectl("delete", "replicaprofiles,horizontalportraits", "--all", "--timeout=20s")
 	w.kubectl("wait", "pods", "-l", "app=shop", "--for=condition=Ready", "--timeout=20s")
 	w.eventually(60*time.Second, func() error {
@@ -269,28 +396,7 @@ func TestTheKustomizeBaseRunsThreeNodes(t *testing.T) {
 	w.kubectl("-n", system, "rollout", "status", "statefulset/kubetide", "--timeout=180s")
 	w.kubectl("wait", "apiservice", "-l", "app.kubernetes.io/name=kubetide", "--for=condition=Available", "--timeout=60s")
 
-	w.eventually(30*time.Second, func() error {
-		pods := strings.Fields(w.kubectl("-n", system, "get", "pods", "-l", "app.kubernetes.io/name=kubetide", "-o", `jsonpath={range .items[*]}{.metadata.name}/{.status.podIP} {end}`))
-		if len(pods) != 3 {
-			return fmt.Errorf("pods %v, want 3", pods)
-		}
-		for _, pod := range pods {
-			name, ip, _ := strings.Cut(pod, "/")
-			out, err := exec.CommandContext(w.Context(), w.kubetide, "server", "status", "cluster", "nodes", "--server.url=http://"+net.JoinHostPort(ip, "8002"), "--output=json").CombinedOutput()
-			if err != nil {
-				return fmt.Errorf("%s: %w\n%s", name, err, out)
-			}
-			var nodes []cluster.Node
-			if err := json.Unmarshal(out, &nodes); err != nil {
-				return fmt.Errorf("%s: %w\n%s", name, err, out)
-			}
-			active := slices.DeleteFunc(slices.Clone(nodes), func(n cluster.Node) bool { return n.State != membership.Active })
-			if len(nodes) != 3 || len(active) != 3 {
-				return fmt.Errorf("%s sees %+v, want 3 active", name, nodes)
-			}
-		}
-		return nil
-	})
+	w.seeEachOther(3, 3)
 	w.eventually(30*time.Second, func() error { // the webhook is there once its CA bundle is
 		_, err := w.cluster.KubectlInput(w.Context(), shop, "apply", "-f", "-")
 		return err

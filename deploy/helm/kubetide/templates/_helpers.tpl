@@ -48,8 +48,8 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version | replace "+" "_" }}
 {{- end }}
 
 {{- define "kubetide.injectCA" -}}
-{{- if eq .root.Values.certificates.source "cert-manager" }}
-  annotations: {cert-manager.io/inject-ca-from: {{ .root.Release.Namespace }}/{{ .certificate }}}
+{{- if eq .Values.certificates.source "cert-manager" }}
+  annotations: {cert-manager.io/inject-ca-from: {{ .Release.Namespace }}/kubetide}
 {{- end }}
 {{- end }}
 
@@ -78,6 +78,10 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version | replace "+" "_" }}
   "join" (list "kubetide-headless")
   "gossip" $gossip
   "stream" (dict "bind_addr" (printf ":%d" (int $v.ports.stream)))) -}}
+{{- end -}}
+{{- if $v.engine.separate -}}
+{{- $_ := set $own.serving "service_name" (list "kubetide" "kubetide-engine") -}}
+{{- if $v.cluster.enabled }}{{ $_ := set $own.cluster "join" (list "kubetide-headless" "kubetide-engine-headless") }}{{ end -}}
 {{- end -}}
 {{- if eq $v.certificates.source "cert-manager" -}}
 {{- $_ := set $own.serving "tls_cert_file" "/etc/kubetide-tls/tls.crt" -}}
@@ -146,11 +150,6 @@ spec:
         - --config.expand-env
         {{- if $v.engine.separate }}
         - --modules={{ join "," $component.modules }}
-        - --service-name={{ $component.name }}
-        {{- if eq $component.component "engine" }}
-        # It has a certificate of its own, so the adapter's nodes share nothing with it: it collects what its IHPAs ask for.
-        - --cluster.sharding=off
-        {{- end }}
         {{- end }}
         {{- range $v.extraArgs }}
         - {{ . | quote }}
@@ -208,7 +207,7 @@ spec:
       configMap: {name: kubetide-config}
     {{- if eq $v.certificates.source "cert-manager" }}
     - name: tls
-      secret: {secretName: {{ $component.name }}-tls}
+      secret: {secretName: kubetide-tls}
     {{- end }}
     {{- if and $v.cluster.enabled $v.cluster.gossipSecret }}
     - name: gossip
