@@ -107,9 +107,10 @@ fuzz: ## Fuzz each parser of foreign input for FUZZTIME (30s)
 	    echo "$$pkg $$f"; go test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$pkg; done; done
 
 .PHONY: generate
-generate: ## Regenerate deep copies, CRDs, and what is rendered from the Helm chart
+generate: ## Regenerate deep copies, CRDs, what is rendered from the Helm chart, and the dashboards
 	go generate ./api/...
 	go run ./deploy/helm/generate
+	go run ./deploy/grafana/generate
 
 .PHONY: lint
 lint: ## golangci-lint at its pinned version

@@ -158,6 +158,7 @@ func (w *writer) manager() (manager.Manager, error) {
 		HealthProbeBindAddress:              "0",
 		PprofBindAddress:                    "0",
 		LeaderElection:                      true,
+		LeaderElectionID:                    leaseName(w.config), // by which the metric names it
 		LeaderElectionResourceLockInterface: lock,
 		LeaderElectionReleaseOnCancel:       true,
 		LeaseDuration:                       ptr.To(leaseDuration),

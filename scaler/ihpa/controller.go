@@ -174,9 +174,10 @@ func (r *Reconciler) remove(ctx context.Context, rp *kapacity.ReplicaProfile) er
 }
 
 func (r *Reconciler) forget(namespace, name string) {
-	r.Metrics.Drop(reconcile.Request{NamespacedName: client.ObjectKey{Namespace: namespace, Name: name}})
+	key := client.ObjectKey{Namespace: namespace, Name: name}
+	r.Metrics.Drop(reconcile.Request{NamespacedName: key})
 	r.Decisions.Forget(logKey(namespace, name))
-	forgetMetrics(namespace, name)
+	told.forget(key)
 }
 
 // decide reads the inputs, decides, and writes what has changed: first the state, then the profile, so that a crash in between
@@ -301,7 +302,7 @@ func (r *Reconciler) decide(ctx context.Context, rd *round) (time.Time, error) {
 	if err := r.keep(ctx, rd, result, m, steps, ahead); err != nil {
 		return time.Time{}, err
 	}
-	measure(o)
+	told.decided(o, m, b)
 	return ahead.next, nil
 }
 
@@ -586,6 +587,7 @@ func trigger(rd *round) string {
 
 // writeStatus patches the status if it differs from what was read, then says what is newly wrong.
 func (r *Reconciler) writeStatus(ctx context.Context, rd *round) error {
+	told.stands(rd.o)
 	if equality.Semantic.DeepEqual(rd.before.Status, rd.o.Status) {
 		return nil
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	appsv1 "k8s.io/api/apps/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
@@ -473,20 +474,21 @@ func TestB13ADeletedIHPAIsForgotten(t *testing.T) {
 	log := decision.NewLog(0, 0)
 	cs := controllers(w)
 	cs[0].(*Reconciler).Decisions = log
+	told.reset()
 	w.Restart(cs...)
 	w.Simulate(func() {
 		w.Must(w.Client.Create(w.Context(), enginetest.IHPAOf("Deployment", nil, enginetest.Static(1, 2))))
 	})
 	w.Advance(0)
-	if len(log.Objects()) != 1 {
-		t.Fatal("no record was kept")
+	if len(log.Objects()) != 1 || testutil.CollectAndCount(told) == 0 {
+		t.Fatal("no record was kept, or nothing measured")
 	}
 	w.Simulate(func() { w.Must(w.Client.Delete(w.Context(), w.IHPA())) })
 	if next := w.Settle(); len(log.Objects()) != 0 || !next.IsZero() {
 		t.Errorf("records %v, next %v", log.Objects(), next)
 	}
-	if forgotten := !desiredReplicas.DeleteLabelValues(enginetest.Namespace, enginetest.Name); !forgotten {
-		t.Error("the metrics are still there")
+	if n := testutil.CollectAndCount(told); n != 0 {
+		t.Errorf("%d series are still there", n)
 	}
 }
 

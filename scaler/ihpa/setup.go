@@ -88,6 +88,10 @@ func IndexSchedules(o client.Object) []string {
 // Setup adds the controller to the manager, to run on the leader. It needs replicaprofile.Setup in the same manager, whose
 // field indexes it shares.
 func Setup(mgr ctrl.Manager, opts Options) error {
+	told.reset() // of what the manager before may have noted while it ended
+	if err := mgr.Add(told); err != nil {
+		return fmt.Errorf("metrics of the IHPA controller: %w", err)
+	}
 	for _, index := range []struct {
 		kind client.Object
 		name string

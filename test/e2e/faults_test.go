@@ -34,8 +34,9 @@ func grayRun(t *testing.T, ns, app, strategy string) *chronicle {
 	workload(t, ns, "Deployment", app, 8, "")
 	staticIHPA(t, ns, "Deployment", app, 8, strategy)
 	eventually(t, 20*time.Second, conditionIs(t, ns, app, kapacity.ConditionScalingActive, metav1.ConditionTrue))
-	// After an outage of the API server other controllers may wait half a minute before they watch again.
-	reach(t, ns, app, state{online: 8, endpoints: 8}, 60*time.Second)
+	// After outages of the API server the controller manager's watches are tried again after up to a minute (30s by client-go's back-off, doubled
+	// at most by its jitter), and the endpoints follow from then on.
+	reach(t, ns, app, state{online: 8, endpoints: 8}, 80*time.Second)
 	c := follow(t, ns, app)
 	setStatic(t, ns, app, 2)
 	reach(t, ns, app, state{online: 5, cutoff: 3, endpoints: 5}, 20*time.Second)

@@ -22,7 +22,9 @@ import (
 // PrometheusConfig says how a Prometheus is started. The zero value scrapes nothing and lets everybody ask.
 type PrometheusConfig struct {
 	Jobs []PrometheusJob
-	// ScrapeInterval is how often each target is scraped. Default 1 s.
+	// Rules are files of rules, by their full paths.
+	Rules []string
+	// ScrapeInterval is how often each target is scraped, and the rules are looked at. Default 1 s.
 	ScrapeInterval time.Duration
 	// Username and Password are demanded of everybody, if set.
 	Username, Password string
@@ -38,6 +40,8 @@ type PrometheusJob struct {
 	Targets []string          // host:port; SetTargets changes them
 	Path    string            // default /metrics
 	Labels  map[string]string // added to every series of the job
+	// HonorLabels lets series keep a label of their own where Labels has it, too.
+	HonorLabels bool
 }
 
 // Prometheus is a running Prometheus.
@@ -92,7 +96,7 @@ func (l *Lab) configurePrometheus(p *Prometheus, c PrometheusConfig, address str
 			return nil, err
 		}
 		jobs = append(jobs, map[string]any{
-			"job_name": job.Name, "metrics_path": cmp.Or(job.Path, "/metrics"),
+			"job_name": job.Name, "metrics_path": cmp.Or(job.Path, "/metrics"), "honor_labels": job.HonorLabels,
 			// The watch on the file misses nothing, but costs nothing to be sure of.
 			"file_sd_configs": []any{map[string]any{"files": []string{p.targets(job.Name)}, "refresh_interval": "1s"}},
 		})
@@ -139,7 +143,8 @@ func (l *Lab) configurePrometheus(p *Prometheus, c PrometheusConfig, address str
 	}
 	for name, content := range map[string]any{
 		"prometheus.yaml": map[string]any{
-			"global":         map[string]any{"scrape_interval": interval, "scrape_timeout": interval},
+			"global":         map[string]any{"scrape_interval": interval, "scrape_timeout": interval, "evaluation_interval": interval},
+			"rule_files":     c.Rules,
 			"scrape_configs": jobs,
 		},
 		"web.yaml": web,

@@ -1,6 +1,6 @@
-// Package build makes the lab's binaries (etcd, the Kubernetes control plane, kwok, metrics-server, Prometheus, skipper, helm) from the Go
-// modules that the folders beside it pin, and caches them by module version and Go version; the SQS server comes from npm, cached
-// by its lock file. The modules stand apart so that their dependencies never meet the product's. Binaries found in the folder that
+// Package build makes the lab's binaries (etcd, the Kubernetes control plane, kwok, metrics-server, Prometheus and promtool, skipper, helm)
+// from the Go modules that the folders beside it pin, and caches them by module version and Go version; the SQS server comes from npm,
+// cached by its lock file. The modules stand apart so that their dependencies never meet the product's. Binaries found in the folder that
 // KUBEBUILDER_ASSETS names are used as they are.
 package build
 
@@ -64,7 +64,10 @@ var components = []component{
 	},
 	{
 		name: "prometheus", module: "github.com/prometheus/prometheus",
-		packages: map[string]string{"prometheus": "github.com/prometheus/prometheus/cmd/prometheus"},
+		packages: map[string]string{
+			"prometheus": "github.com/prometheus/prometheus/cmd/prometheus",
+			"promtool":   "github.com/prometheus/prometheus/cmd/promtool",
+		},
 		// It registers every cloud's service discovery, which are most of the build; files and http stay.
 		omit: []string{"plugins/plugins.go"},
 	},
