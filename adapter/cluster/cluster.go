@@ -81,6 +81,7 @@ type Cluster struct {
 	alone   bool                    // no other node is there
 	others  []membership.Node       // as they were when one was last there
 	leaving map[string]bool         // those who say so on their streams, which gossip may tell later
+	cutOff  time.Time               // when Ready last found that nobody is heard
 
 	remoteMu sync.Mutex
 	remote   map[string]map[sample.Query]func() // by node: what it asks for, and how to release it

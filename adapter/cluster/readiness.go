@@ -40,13 +40,25 @@ var (
 		"check the node's network, and that it reaches the ports for gossip and samples (8003 and 8004) of the others")
 )
 
-// Ready says whether the node has what the others know, and hears anybody. One that does not collect serves no metrics, and stays.
+// Ready says whether the node has what the others know, and hears anybody. One that was cut off gets the others' samples first, as one
+// that joins does. One that does not collect serves no metrics, and stays.
 func (c *Cluster) Ready() error {
 	if !c.synced.Load() {
 		return errNotSynced
 	}
-	if c.local.Collects && c.outlook().cutOff(c.options.Clock.Now()) {
+	if !c.local.Collects {
+		return nil
+	}
+	now, cut := c.options.Clock.Now(), c.outlook()
+	synced := c.replication.Synced()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case cut.cutOff(now):
+		c.cutOff = now
 		return errCutOff
+	case !synced && now.Sub(c.cutOff) < c.options.SyncTimeout:
+		return errNotSynced
 	}
 	return nil
 }

@@ -157,6 +157,9 @@ func TestF6ANodeThatIsCutOffTurnsUnready(t *testing.T) {
 	l.network.Heal()
 	l.eventually(10*time.Second, cut.Ready)
 	t.Logf("ready %s after the network was whole", time.Since(began))
+	if had := l.answered(cut, queries); had < queries {
+		t.Errorf("it is ready, and answers %d of %d queries", had, queries)
+	}
 	l.eventually(10*time.Second, func() error { // a sample may be here before the gossip is
 		if len(cut.Nodes()) == 1 {
 			return errors.New("it is ready, but sees nobody")

@@ -29,6 +29,8 @@ import (
 const (
 	// DefaultDeadline is how long one collection may take, if its interval is not shorter.
 	DefaultDeadline = 15 * time.Second
+	// stoodStill is how far beyond its deadline a collection ends only where the process stood still meanwhile, or a collector heeds no context.
+	stoodStill = time.Second
 
 	// Collections that run at once. Each is a goroutine that waits, so the limits guard memory and sockets, not CPU.
 	fastLimit, fastPerNamespace = 512, 128
@@ -381,10 +383,14 @@ func (s *Scheduler) moveHanging(now time.Time) {
 
 func (s *Scheduler) collect(ctx context.Context, j *job, started time.Time) {
 	points, err := s.ask(ctx, j)
-	took := s.Clock.Since(started)
+	took, deadline := s.Clock.Since(started), min(s.Deadline, j.query.Interval)
 	late := err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded)
-	if late {
-		err = fmt.Errorf("no answer within %s: %w", min(s.Deadline, j.query.Interval), err)
+	switch {
+	case took > deadline+stoodStill:
+		// The source may have been asked at the end of that, or its answer is as old.
+		points, err, late = nil, fmt.Errorf("no answer within %s, and what came after %s is not taken", deadline, took.Round(time.Millisecond)), true
+	case late:
+		err = fmt.Errorf("no answer within %s: %w", deadline, err)
 	}
 	if errors.Is(ctx.Err(), context.Canceled) {
 		s.finish(j, started, took, nil, false)

@@ -409,6 +409,28 @@ func TestSlowQueriesMoveToTheirOwnPool(t *testing.T) {
 	}
 }
 
+// Who stood still may have asked the source at the end of that time, after others did whose samples are there already.
+func TestWhatComesLongAfterTheDeadlineIsNotTaken(t *testing.T) {
+	for _, tt := range []struct {
+		took  time.Duration
+		taken bool
+	}{{10 * time.Second, true}, {10*time.Second + stoodStill, true}, {11*time.Second + stoodStill, false}} {
+		var b *bench
+		b = newBench(t, &source{collect: func(ctx context.Context, q sample.Query) ([]sample.Point, error) {
+			b.clock.Step(tt.took)
+			return value(ctx, q)
+		}}, nil)
+		b.want(query("m", 10*time.Second))
+		until(t, "the first collection", func() bool { return b.count() > 0 })
+		b.mu.Lock()
+		r := b.results[0]
+		b.mu.Unlock()
+		if taken := r.Err == nil && len(r.Points) == 1; taken != tt.taken || !tt.taken && len(r.Points) > 0 {
+			t.Errorf("after %s: %v, %v", tt.took, r.Points, r.Err)
+		}
+	}
+}
+
 func TestRemovedQueriesStopAtOnce(t *testing.T) {
 	running := make(chan struct{})
 	b := newBench(t, &source{collect: func(ctx context.Context, q sample.Query) ([]sample.Point, error) {

@@ -111,9 +111,8 @@ type Replication struct {
 	demands  map[string]*demand
 	held     map[queryID]heldSample
 	heldSize int
-	// whole are the nodes whose snapshot is here; synced stays true once it is.
-	whole  map[string]bool
-	synced bool
+	// whole are the nodes whose snapshot is here.
+	whole map[string]bool
 }
 
 // query is one that was added.
@@ -229,21 +228,17 @@ func (r *Replication) Fetch(ctx context.Context, node string, q sample.Query) (S
 }
 
 // Synced tells whether all samples of an active node are here, or those of all nodes if none of them is active. Nodes that do not collect
-// have only what they ask for, and do not count. A node that is alone has them; one that had them once does not lose that.
+// have only what they ask for, and do not count. A node that is alone has them.
 func (r *Replication) Synced() bool {
 	local, nodes := r.Membership.Local().ID, r.Membership.Nodes()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.synced {
-		return true
-	}
 	others, active, missing := 0, false, false
 	for _, n := range nodes {
 		switch {
 		case n.ID == local, !n.Collects:
 			continue
 		case n.State == membership.Active && r.whole[n.ID]:
-			r.synced = true
 			return true
 		case !r.whole[n.ID]:
 			missing = true
@@ -251,11 +246,7 @@ func (r *Replication) Synced() bool {
 		others++
 		active = active || n.State == membership.Active
 	}
-	if others == 0 {
-		return true
-	}
-	r.synced = !active && !missing
-	return r.synced
+	return others == 0 || !active && !missing
 }
 
 // Run dials, accepts and sends until ctx ends.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"slices"
 	"strings"
@@ -260,13 +261,21 @@ func eventually(t testing.TB, what string, condition func() bool) {
 func connected(nodes ...*node) bool {
 	for _, n := range nodes {
 		n.Replication.mu.RLock()
-		streams := len(n.streams)
+		streams, peers := len(n.streams), slices.Collect(maps.Values(n.peers))
 		n.Replication.mu.RUnlock()
-		if streams != len(nodes)-1 {
+		// A stream is there at the one that accepts it a little earlier.
+		peers = slices.DeleteFunc(peers, func(p *peer) bool { return !p.streaming() })
+		if streams != len(nodes)-1 || len(peers) != len(nodes)-1 {
 			return false
 		}
 	}
 	return true
+}
+
+func (p *peer) streaming() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.lost.IsZero()
 }
 
 func ask(i int) sample.Query {
@@ -652,11 +661,7 @@ func TestFetchIsOneHop(t *testing.T) {
 	peer := a.peers[b.id]
 	a.Replication.mu.RUnlock()
 	b.stop()
-	eventually(t, "the stream has ended", func() bool {
-		peer.mu.Lock()
-		defer peer.mu.Unlock()
-		return !peer.lost.IsZero()
-	})
+	eventually(t, "the stream has ended", func() bool { return !peer.streaming() })
 	if _, err := a.Fetch(t.Context(), b.id, ask(1)); !errors.Is(err, errNoStream) {
 		t.Errorf("a node that is gone: %v", err)
 	}
