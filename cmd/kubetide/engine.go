@@ -20,6 +20,7 @@ import (
 	"k8s.io/client-go/rest"
 	toolscache "k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/leaderelection/resourcelock"
+	"k8s.io/utils/clock"
 	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
@@ -140,7 +141,10 @@ func (w *writer) manager() (manager.Manager, error) {
 	if err != nil {
 		return nil, fmt.Errorf("engine: %w", err)
 	}
-	mgr, err := ctrl.NewManager(w.rest, ctrl.Options{
+	fence := &fence{Interface: lock, clock: clock.RealClock{}}
+	restConfig := rest.CopyConfig(w.rest)
+	restConfig.Wrap(fence.around)
+	mgr, err := ctrl.NewManager(restConfig, ctrl.Options{
 		Scheme: newScheme(),
 		Logger: w.log,
 		Cache: cache.Options{
@@ -159,7 +163,7 @@ func (w *writer) manager() (manager.Manager, error) {
 		PprofBindAddress:                    "0",
 		LeaderElection:                      true,
 		LeaderElectionID:                    leaseName(w.config), // by which the metric names it
-		LeaderElectionResourceLockInterface: lock,
+		LeaderElectionResourceLockInterface: fence,
 		LeaderElectionReleaseOnCancel:       true,
 		LeaseDuration:                       ptr.To(leaseDuration),
 		RenewDeadline:                       ptr.To(renewDeadline),

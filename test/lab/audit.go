@@ -7,6 +7,7 @@ import (
 	"iter"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 )
 
@@ -14,6 +15,7 @@ import (
 type Request struct {
 	Time        time.Time
 	User        string // for example system:serviceaccount:kubetide-system:kubetide
+	Pod, PodUID string // whose token the user showed; empty if that is of no pod
 	UserAgent   string
 	Verb        string // get, list, watch, create, update, patch, delete, deletecollection
 	Group       string
@@ -52,8 +54,11 @@ func (l *Lab) Audit(since time.Time) iter.Seq2[Request, error] {
 		scanner.Buffer(nil, 1<<20)
 		for scanner.Scan() {
 			var event struct {
-				StageTimestamp              time.Time
-				User                        struct{ Username string }
+				StageTimestamp time.Time
+				User           struct {
+					Username string
+					Extra    map[string][]string
+				}
 				ImpersonatedUser            *struct{ Username string }
 				UserAgent, Verb, RequestURI string
 				ObjectRef                   struct{ APIGroup, Resource, Subresource, Namespace, Name string }
@@ -71,6 +76,8 @@ func (l *Lab) Audit(since time.Time) iter.Seq2[Request, error] {
 				Group: event.ObjectRef.APIGroup, Resource: event.ObjectRef.Resource, Subresource: event.ObjectRef.Subresource,
 				Namespace: event.ObjectRef.Namespace, Name: event.ObjectRef.Name, URI: event.RequestURI, Code: event.ResponseStatus.Code,
 				Denied: event.Annotations["authorization.k8s.io/decision"] == "forbid",
+				Pod:    strings.Join(event.User.Extra["authentication.kubernetes.io/pod-name"], ""),
+				PodUID: strings.Join(event.User.Extra["authentication.kubernetes.io/pod-uid"], ""),
 			}
 			if event.ImpersonatedUser != nil {
 				request.User = event.ImpersonatedUser.Username
