@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net"
+	"net/netip"
 	"slices"
 	"strings"
 	"syscall"
@@ -18,7 +19,7 @@ import (
 )
 
 // threeMaxAge is how old a value may be that is answered.
-const threeMaxAge = 2*threeInterval + 5*time.Second
+const threeMaxAge = 2*threeInterval + 10*time.Second
 
 // SIGTERM: the others take its queries over before it goes, and forget it as soon as it has gone.
 func (c *three) oneIsToldToEnd() {
@@ -72,12 +73,59 @@ func (c *three) oneStalls() {
 	processes := runs(c.T)
 	stopOthers, stopStalled := c.reading(c.of(pods[1:]...)), c.reading(c.of(pods[0]))
 	must(c.T, cluster.KillPod(system, pods[0].Name, syscall.SIGSTOP))
-	c.spend(10 * time.Second)
+	const stall = 10 * time.Second
+	c.spend(stall)
 	must(c.T, cluster.KillPod(system, pods[0].Name, syscall.SIGCONT))
 	c.spend(2 * threeInterval)
 	c.checkAll("one stalled, at the others", stopOthers(), threeInterval+7*time.Second)
-	c.check("one stalled, there", stopStalled(), threeMaxAge+time.Second)
+	c.check("one stalled, there", stopStalled(), stall+threeInterval+time.Second)
 	c.oneView()
+	wantSameProcesses(c.T, processes)
+}
+
+// One is cut off from the others and the sources, not from the API server and its kubelet: it answers what it has until that is too
+// old, and nothing from then on, and turns unready. A fault of the sources alone leaves it ready, since all would be unready at once.
+func (c *three) oneIsCutOff() {
+	pods := c.oneView()
+	lonely, others := pods[0], pods[1:]
+	from := []netip.Addr{netip.MustParseAddr(tenantHost)}
+	for _, p := range others {
+		from = append(from, netip.MustParseAddr(p.Status.PodIP))
+	}
+	processes := runs(c.T)
+	stopOthers, stopLonely := c.reading(c.of(others...)), c.reading(c.of(lonely))
+	must(c.T, cluster.CutOff(system, lonely.Name, from...))
+	c.Cleanup(func() { _ = cluster.Heal(system, lonely.Name) })
+	cut := time.Now()
+	eventually(c.T, threeMaxAge+10*time.Second, func() error {
+		if ready := endpoints(c.T, system, "kubetide"); slices.Contains(ready, lonely.Name) {
+			return fmt.Errorf("the endpoints are %v", ready)
+		}
+		return nil
+	})
+	c.Logf("it was unready after %s", time.Since(cut).Round(10*time.Millisecond))
+	c.check("one is cut off, there", stopLonely(), threeMaxAge+time.Second)
+	c.checkAll("one is cut off, at the others", stopOthers(), threeInterval+7*time.Second)
+
+	stopAggregated, stopLonely := c.reading(c.readAggregated), c.reading(c.of(lonely))
+	c.spend(2 * threeInterval)
+	c.checkAll("one is unready, by the API server", stopAggregated(), threeInterval+2*time.Second)
+	if r := stopLonely(); r.failed < r.count {
+		c.Errorf("one is unready, there: %d of %d reads were answered", r.count-r.failed, r.count)
+	}
+
+	stopAggregated, stopLonely = c.reading(c.readAggregated), c.reading(c.of(lonely))
+	must(c.T, cluster.Heal(system, lonely.Name))
+	healed := time.Now()
+	c.oneView()
+	waitForKubetide(c.T)
+	took := time.Since(healed)
+	c.checkAll("one is back, by the API server", stopAggregated(), threeInterval+2*time.Second)
+	c.check("one is back, there", stopLonely(), threeInterval+2*time.Second)
+	c.Logf("it was ready, and all saw each other, %s after the cut was over", took.Round(10*time.Millisecond))
+	if took > 20*time.Second {
+		c.Errorf("want that within 20s")
+	}
 	wantSameProcesses(c.T, processes)
 }
 

@@ -86,11 +86,19 @@ spec:
 	c.aggregated, err = rest.TransportFor(cluster.Config())
 	must(t, err)
 
+	c.ownNetworks(`"own"`)
 	c.scale(3, "KUBETIDE_CLUSTER_JOIN=kubetide-headless")
 	return c, func() {
 		c.T = t
+		c.ownNetworks("null")
 		c.scale(1, "KUBETIDE_CLUSTER_JOIN-")
 	}
+}
+
+// ownNetworks sets the annotation by which the lab can cut a pod off, for the pods to come.
+func (c *three) ownNetworks(value string) {
+	c.Helper()
+	c.kubectl("patch", "statefulset/kubetide", "-p", `{"spec": {"template": {"metadata": {"annotations": {"lab.kubetide.io/network": `+value+`}}}}}`)
 }
 
 // scale changes environment and replicas, and waits until nothing is left of before.
@@ -339,7 +347,7 @@ func (c *three) oneView() []corev1.Pod {
 }
 
 // Three servers find each other by the name of a Service, and share the collecting: each source is asked once an interval, each
-// server answers for all. One that is killed, stalls, leaves or is replaced, costs no read and no more age than it must; and new
+// server answers for all. One that is killed, stalls, leaves, is cut off or replaced, costs no read and no more age than it must; and new
 // certificates, or a time without the API server, cost no sample.
 func TestThreeServersShareTheCollecting(t *testing.T) {
 	c, stop := startThree(t, 40)
@@ -352,6 +360,7 @@ func TestThreeServersShareTheCollecting(t *testing.T) {
 		{"one is killed", c.oneIsKilled},
 		{"one is told to end", c.oneIsToldToEnd},
 		{"one stalls", c.oneStalls},
+		{"one is cut off", c.oneIsCutOff},
 		{"a rolling update", c.rollingUpdate},
 		{"new certificates", c.newCertificates},
 		{"the API server is away", c.apiServerIsAway},

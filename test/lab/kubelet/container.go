@@ -222,6 +222,9 @@ func (c *container) start(ctx context.Context) (*exec.Cmd, error) {
 			"/etc/group":       "root:x:0:\nnonroot:x:65532:\n",
 		},
 	}
+	if network := w.ownNetwork(); network != nil {
+		s.Network = network.File()
+	}
 	if c.spec.WorkingDir != "" {
 		s.Dir = c.spec.WorkingDir
 	}

@@ -1,8 +1,9 @@
 // Package kubelet runs pods as real processes: started with the command, arguments, environment, ConfigMaps, Secrets and token of
 // the pod's spec, in a root folder of their own, probed, restarted and ended as a kubelet would, with an address of their own. All
-// share the lab's network namespace, so a program must bind its pod's address (status.podIP) and not 0.0.0.0. Left out: init
-// containers, exec and grpc probes and hooks, users, limits, and volumes other than ConfigMap, Secret, projected, downwardAPI and
-// emptyDir; a pod that needs what is left out stays waiting and says so in its status.
+// share the lab's network namespace, so a program must bind its pod's address (status.podIP) and not 0.0.0.0; only a pod that asks
+// for it has a network namespace of its own. Left out: init containers, exec and grpc probes and hooks, users, limits, and volumes
+// other than ConfigMap, Secret, projected, downwardAPI and emptyDir; a pod that needs what is left out stays waiting and says so in
+// its status.
 package kubelet
 
 import (
@@ -28,6 +29,8 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/utils/ptr"
+
+	"github.com/kubetide/kubetide/test/lab/namespace"
 )
 
 // Options say what a kubelet serves.
@@ -235,6 +238,15 @@ func (k *Kubelet) PID(namespace, name string) (int, error) {
 		return pid, nil
 	}
 	return 0, fmt.Errorf("pod %s/%s: its first container does not run now", namespace, name)
+}
+
+// Network returns the network of a pod that has one of its own.
+func (k *Kubelet) Network(namespace, name string) (*namespace.Network, error) {
+	w := k.find(namespace, name)
+	if w == nil || w.ownNetwork() == nil {
+		return nil, fmt.Errorf("pod %s/%s has no network of its own: annotate it with %s: %s", namespace, name, networkAnnotation, networkOwn)
+	}
+	return w.ownNetwork(), nil
 }
 
 // Signal sends a signal to the process of the first container of a pod.

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 
@@ -25,6 +26,9 @@ type sandbox struct {
 	Env      []string
 	Files    map[string]string
 	Mounts   []mount
+	// Network is the network namespace that the process enters, and HasNetwork whether there is one but the kubelet's.
+	Network    *os.File `json:"-"`
+	HasNetwork bool
 }
 
 type mount struct {
@@ -32,7 +36,11 @@ type mount struct {
 	ReadOnly       bool
 }
 
-const stageEnv = "KUBETIDE_LAB_STAGE"
+const (
+	stageEnv = "KUBETIDE_LAB_STAGE"
+	// Descriptors of the process that becomes the container's.
+	settingsFD, networkFD = 3, 4
+)
 
 // start runs this program again in mount and host name namespaces of its own; Main there becomes the container's process.
 func (s sandbox) start(output *os.File) (*exec.Cmd, error) {
@@ -50,6 +58,9 @@ func (s sandbox) start(output *os.File) (*exec.Cmd, error) {
 	cmd.Env = []string{stageEnv + "=pod"}
 	cmd.Stdout, cmd.Stderr = output, output
 	cmd.ExtraFiles = []*os.File{read}
+	if s.HasNetwork = s.Network != nil; s.HasNetwork {
+		cmd.ExtraFiles = append(cmd.ExtraFiles, s.Network)
+	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWUTS, Setsid: true}
 	if err := cmd.Start(); err != nil {
 		return nil, err
@@ -69,7 +80,7 @@ func Main() {
 		return
 	}
 	var s sandbox
-	err := json.NewDecoder(os.NewFile(3, "settings")).Decode(&s)
+	err := json.NewDecoder(os.NewFile(settingsFD, "settings")).Decode(&s)
 	if err == nil {
 		err = s.enter()
 	}
@@ -79,7 +90,14 @@ func Main() {
 
 // enter does not return unless it fails.
 func (s sandbox) enter() error {
-	unix.CloseOnExec(3)
+	unix.CloseOnExec(settingsFD)
+	if s.HasNetwork {
+		runtime.LockOSThread() // the thread that executes the program takes its network along
+		unix.CloseOnExec(networkFD)
+		if err := unix.Setns(networkFD, unix.CLONE_NEWNET); err != nil {
+			return fmt.Errorf("enter the pod's network: %w", err)
+		}
+	}
 	if err := unix.Sethostname([]byte(s.Hostname)); err != nil {
 		return fmt.Errorf("set the host name: %w", err)
 	}

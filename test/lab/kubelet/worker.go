@@ -16,7 +16,12 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/util/retry"
+
+	"github.com/kubetide/kubetide/test/lab/namespace"
 )
+
+// A pod asks for a network namespace of its own by this annotation with this value, when it is made.
+const networkAnnotation, networkOwn = "lab.kubetide.io/network", "own"
 
 // worker looks after one pod, from its placement to its end.
 type worker struct {
@@ -31,7 +36,8 @@ type worker struct {
 
 	mu       sync.Mutex
 	pod      *corev1.Pod
-	trouble  error // why the containers cannot be started
+	trouble  error              // why the containers cannot be started
+	network  *namespace.Network // nil for the lab's
 	started  metav1.Time
 	closing  sync.Once
 	vanished sync.Once
@@ -79,6 +85,7 @@ func (w *worker) touch() {
 
 func (w *worker) run(ctx context.Context) {
 	defer os.RemoveAll(w.dir)
+	defer w.disconnect()
 	running, stop := context.WithCancel(ctx)
 	defer stop()
 	var containers sync.WaitGroup
@@ -115,10 +122,13 @@ func (w *worker) run(ctx context.Context) {
 	}
 }
 
-// prepare writes the volumes; until that succeeds the pod waits and says why. It tells whether the containers may start.
+// prepare makes the network and writes the volumes; until that succeeds the pod waits and says why. It tells whether the containers may start.
 func (w *worker) prepare(ctx context.Context) bool {
 	for {
 		err := w.unsupported()
+		if err == nil {
+			err = w.connect()
+		}
 		if err == nil {
 			err = w.volumes.write(ctx)
 		}
@@ -137,6 +147,33 @@ func (w *worker) prepare(ctx context.Context) bool {
 		case <-time.After(time.Second):
 		}
 	}
+}
+
+// connect gives the pod a network of its own, if it asks for that and has none yet.
+func (w *worker) connect() error {
+	if w.latest().Annotations[networkAnnotation] != networkOwn || w.ownNetwork() != nil {
+		return nil
+	}
+	network, err := namespace.NewNetwork(w.address)
+	if err != nil {
+		return err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.network = network
+	return nil
+}
+
+func (w *worker) disconnect() {
+	if network := w.ownNetwork(); network != nil {
+		_ = network.Close() // what is left ends with the lab
+	}
+}
+
+func (w *worker) ownNetwork() *namespace.Network {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.network
 }
 
 // unsupported says what the pod needs and this kubelet lacks.

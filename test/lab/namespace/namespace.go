@@ -77,7 +77,7 @@ func Inside() bool {
 
 func identity() string {
 	var st unix.Stat_t
-	if unix.Stat("/proc/self/ns/net", &st) != nil {
+	if unix.Stat(ownNamespace, &st) != nil {
 		return ""
 	}
 	return fmt.Sprintf("%d-%d", st.Dev, st.Ino)

@@ -15,6 +15,7 @@ import (
 	"os/signal"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -70,6 +71,34 @@ func main() {
 			_, _ = io.WriteString(out, strings.Join(addresses, " "))
 		}
 	})
+	client := &http.Client{Timeout: time.Second}
+	mux.HandleFunc("/fetch", func(out http.ResponseWriter, in *http.Request) {
+		response, err := client.Get(in.FormValue("url"))
+		if err != nil {
+			http.Error(out, err.Error(), http.StatusBadGateway)
+			return
+		}
+		defer response.Body.Close()
+		_, _ = io.Copy(out, response.Body)
+	})
+	address := os.Getenv("POD_IP")
+	datagrams, err := net.ListenPacket("udp", net.JoinHostPort(address, "8080"))
+	if err != nil {
+		fmt.Println(err)
+		os.Exit(3)
+	}
+	var received datagramLog
+	go received.read(datagrams)
+	mux.HandleFunc("/received", func(out http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(out, received.text()) })
+	mux.HandleFunc("/send", func(out http.ResponseWriter, in *http.Request) {
+		to, err := net.ResolveUDPAddr("udp", in.FormValue("to"))
+		if err == nil {
+			_, err = datagrams.WriteTo([]byte(in.FormValue("text")), to)
+		}
+		if err != nil {
+			http.Error(out, err.Error(), http.StatusBadGateway)
+		}
+	})
 	// An aggregated API with one group version and nothing in it.
 	mux.HandleFunc("/apis/test.lab/v1", func(out http.ResponseWriter, _ *http.Request) {
 		out.Header().Set("Content-Type", "application/json")
@@ -88,7 +117,6 @@ func main() {
 			},
 		})
 	})
-	address := os.Getenv("POD_IP")
 	go func() { fmt.Println(http.ListenAndServe(net.JoinHostPort(address, "8080"), mux)); os.Exit(3) }()
 	if _, err := os.Stat("/certificate/tls.crt"); err == nil {
 		go func() {
@@ -101,6 +129,32 @@ func main() {
 	<-ctx.Done()
 	time.Sleep(200 * time.Millisecond) // as one who drains
 	fmt.Println("stopped gracefully")
+}
+
+// datagramLog holds the texts of datagrams in the order in which they came.
+type datagramLog struct {
+	mu    sync.Mutex
+	texts []string
+}
+
+func (l *datagramLog) read(from net.PacketConn) {
+	text := make([]byte, 1500)
+	for {
+		n, _, err := from.ReadFrom(text)
+		if err != nil {
+			fmt.Println(err)
+			os.Exit(3)
+		}
+		l.mu.Lock()
+		l.texts = append(l.texts, string(text[:n]))
+		l.mu.Unlock()
+	}
+}
+
+func (l *datagramLog) text() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Join(l.texts, " ")
 }
 
 // whoami asks the API server, with the pod's own token and its own certificate authority, who the caller is.
