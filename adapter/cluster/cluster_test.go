@@ -40,6 +40,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 const (
 	interval     = time.Second
 	suspectAfter = 3 * time.Second
+	syncTimeout  = 5 * time.Second
 )
 
 // lab is a cluster whose gossip goes through memory, and whose streams go through loopback addresses.
@@ -178,7 +179,7 @@ func (l *lab) startNode(queries int, collects bool) *node {
 		Transport: l.network.Transport(netip.AddrPortFrom(n.at, 8003)), Registerer: metrics, Log: logr.Discard(),
 	})
 	must(l.T, err)
-	n.Cluster = New(Options{Membership: gossip, Name: "test", Listener: listener, TLS: l.tls, SyncTimeout: 5 * time.Second,
+	n.Cluster = New(Options{Membership: gossip, Name: "test", Listener: listener, TLS: l.tls, SyncTimeout: syncTimeout,
 		Registerer: metrics, Log: logr.Discard()})
 	n.store = store.New(clock.RealClock{}, l.maxAge)
 	registry := collectors.NewRegistry()

@@ -57,7 +57,7 @@ func (c *Cluster) Ready() error {
 	case cut.cutOff(now):
 		c.cutOff = now
 		return errCutOff
-	case !synced && now.Sub(c.cutOff) < c.options.SyncTimeout:
+	case (cut.lost || !synced) && now.Sub(c.cutOff) < c.options.SyncTimeout: // what a source answers first is not all that is asked for
 		return errNotSynced
 	}
 	return nil

@@ -145,8 +145,11 @@ func TestF6ANodeThatIsCutOffTurnsUnready(t *testing.T) {
 
 	began := time.Now()
 	cut.sourceOut.Store(false)
-	l.eventually(5*interval, cut.Ready)
+	l.eventually(syncTimeout+5*interval, cut.Ready)
 	t.Logf("ready %s after the source was back", time.Since(began))
+	if had := l.answered(cut, queries); had < queries {
+		t.Errorf("it is ready, and answers %d of %d queries", had, queries)
+	}
 	if alone := cut.Nodes(); len(alone) != 1 {
 		t.Errorf("it sees %d nodes", len(alone))
 	}

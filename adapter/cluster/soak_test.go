@@ -368,7 +368,7 @@ func (s *soak) join(place int) {
 	})
 	must(s.T, err)
 	n.Cluster = New(Options{
-		Membership: view{gossip, s, place}, Name: "test", Listener: listener, TLS: s.tls, SyncTimeout: 5 * time.Second, Registerer: n.metrics, Log: logr.Discard(),
+		Membership: view{gossip, s, place}, Name: "test", Listener: listener, TLS: s.tls, SyncTimeout: syncTimeout, Registerer: n.metrics, Log: logr.Discard(),
 	})
 	n.store = store.New(clock.RealClock{}, soakMaxAge)
 	registry := collectors.NewRegistry()

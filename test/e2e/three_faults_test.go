@@ -62,7 +62,7 @@ func (c *three) oneIsToldToEnd() {
 	if late := forgotten.Sub(ended); late > time.Second {
 		c.Errorf("the others saw it for %s after it had ended", late)
 	}
-	c.rolledOut(3)
+	c.rolledOut(c.servers)
 	c.oneView()
 }
 

@@ -22,10 +22,11 @@ import (
 	externalmetrics "k8s.io/metrics/pkg/apis/external_metrics/v1beta1"
 )
 
-// three is a cluster of three servers, and what they collect: External metrics whose value is when their source was asked.
+// three is a cluster of three servers or more, and what they collect: External metrics whose value is when their source was asked.
 type three struct {
 	*testing.T
 	ns      string
+	servers int
 	metrics int
 	direct  http.RoundTripper // past the aggregator
 
@@ -39,7 +40,11 @@ const threeInterval = 5 * time.Second
 
 // startThree makes a cluster of the Kubetide that is installed, until stop.
 func startThree(t *testing.T, metrics int) (c *three, stop func()) {
-	c = &three{T: t, ns: newNamespace(t), metrics: metrics, asked: map[string]int{}}
+	return startServers(t, 3, metrics)
+}
+
+func startServers(t *testing.T, servers, metrics int) (c *three, stop func()) {
+	c = &three{T: t, ns: newNamespace(t), servers: servers, metrics: metrics, asked: map[string]int{}}
 	port := answering(t, func(w http.ResponseWriter, r *http.Request, _ string) {
 		c.mu.Lock()
 		c.asked[r.URL.Path]++
@@ -87,7 +92,7 @@ spec:
 	must(t, err)
 
 	c.ownNetworks(`"own"`)
-	c.scale(3, "KUBETIDE_CLUSTER_JOIN=kubetide-headless")
+	c.scale(servers, "KUBETIDE_CLUSTER_JOIN=kubetide-headless")
 	return c, func() {
 		c.T = t
 		c.ownNetworks("null")
@@ -332,7 +337,7 @@ func (c *three) oneView() []corev1.Pod {
 					return fmt.Errorf("%s sees %v", p.Name, nodes)
 				}
 			}
-			if len(nodes) != 3 {
+			if len(nodes) != c.servers {
 				return fmt.Errorf("%s sees %v", p.Name, nodes)
 			}
 			for i := range c.metrics {
@@ -352,10 +357,7 @@ func (c *three) oneView() []corev1.Pod {
 func TestThreeServersShareTheCollecting(t *testing.T) {
 	c, stop := startThree(t, 40)
 	defer stop()
-	for _, phase := range []struct {
-		name string
-		run  func()
-	}{
+	c.runPhases([]phase{
 		{"at rest", c.atRest},
 		{"one is killed", c.oneIsKilled},
 		{"one is told to end", c.oneIsToldToEnd},
@@ -364,10 +366,33 @@ func TestThreeServersShareTheCollecting(t *testing.T) {
 		{"a rolling update", c.rollingUpdate},
 		{"new certificates", c.newCertificates},
 		{"the API server is away", c.apiServerIsAway},
-	} {
-		t.Run(phase.name, func(t *testing.T) {
+	})
+}
+
+// The same with five, for what the number of servers can change.
+func TestFiveServersShareTheCollecting(t *testing.T) {
+	c, stop := startServers(t, 5, 40)
+	defer stop()
+	c.runPhases([]phase{
+		{"at rest", c.atRest},
+		{"one is killed", c.oneIsKilled},
+		{"one is told to end", c.oneIsToldToEnd},
+		{"one is cut off", c.oneIsCutOff},
+		{"a rolling update", c.rollingUpdate},
+	})
+}
+
+type phase struct {
+	name string
+	run  func()
+}
+
+func (c *three) runPhases(phases []phase) {
+	whole := c.T
+	for _, p := range phases {
+		whole.Run(p.name, func(t *testing.T) {
 			c.T = t
-			phase.run()
+			p.run()
 		})
 	}
 }
@@ -421,7 +446,7 @@ func (c *three) rollingUpdate() {
 	c.oneView()
 	stop := c.reading(c.readAggregated)
 	c.kubectl("rollout", "restart", "statefulset/kubetide")
-	c.rolledOut(3)
+	c.rolledOut(c.servers)
 	c.checkAll("a rolling update", stop(), threeInterval+2*time.Second)
 	c.oneView()
 }
