@@ -39,7 +39,7 @@ test-unit: ## Unit, property and fuzz-seed tests, with the race detector
 
 .PHONY: test-e2e
 test-e2e: lab-build ## Tests on the lab, with the race detector
-	go test -race -count=1 -p 1 -parallel 12 -timeout 55m ./test/lab/... ./test/e2e/...
+	go test -race -count=1 -p 1 -parallel 12 -timeout 70m ./test/lab/... ./test/e2e/...
 
 SWITCHES ?= 200
 .PHONY: traffic
