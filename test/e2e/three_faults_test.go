@@ -124,6 +124,9 @@ func (c *three) oneIsCutOff() {
 	// Samples have the order in which their collections began. One that began in the cut reaches its source when that is over, and has a
 	// newer value than one that began later elsewhere and was answered at once.
 	there := stopLonely()
+	if there.backBy > threeInterval { // which is how long a collection may take
+		c.Errorf("one is back, there: a value went back by %s", there.backBy)
+	}
 	there.back = nil
 	c.check("one is back, there", there, threeInterval+2*time.Second)
 	c.Logf("it was ready, and all saw each other, %s after the cut was over", took.Round(10*time.Millisecond))

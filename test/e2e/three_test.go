@@ -193,7 +193,8 @@ type reads struct {
 	count, failed int
 	oldest        time.Duration
 	took          []time.Duration
-	back          []string // where a value was older than the one before it of the same node
+	back          []string      // where a value was older than the one before it of the same node
+	backBy        time.Duration // the most of these
 	last          error
 }
 
@@ -238,6 +239,7 @@ func (c *three) reading(read func(ctx context.Context, turn, i int) (answer, err
 				}
 				key := fmt.Sprintf("m%d at %s", i, got.node)
 				if before := seen[key]; got.taken.Before(before) {
+					r.backBy = max(r.backBy, before.Sub(got.taken))
 					r.back = append(r.back, fmt.Sprintf("%s went back by %s", key, before.Sub(got.taken)))
 				}
 				seen[key] = got.taken
@@ -251,6 +253,7 @@ func (c *three) reading(read func(ctx context.Context, turn, i int) (answer, err
 		for _, r := range results {
 			all.count, all.failed, all.oldest = all.count+r.count, all.failed+r.failed, max(all.oldest, r.oldest)
 			all.took, all.back = append(all.took, r.took...), append(all.back, r.back...)
+			all.backBy = max(all.backBy, r.backBy)
 			if r.last != nil {
 				all.last = r.last
 			}
