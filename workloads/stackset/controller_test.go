@@ -22,6 +22,7 @@ import (
 	"k8s.io/utils/ptr"
 	"pgregory.net/rapid"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	zalando "github.com/kubetide/kubetide/api/zalando/v1"
@@ -540,6 +541,33 @@ func TestWhatUpstreamHasMadeIsTakenOver(t *testing.T) {
 	want := []string{"patch status of Stack shop-v1", "patch status of Stack shop-v2", "patch status of StackSet shop"}
 	if diff := cmp.Diff(want, w.look(w.controller(options))); diff != "" {
 		t.Errorf("writes (-want +got):\n%s", diff)
+	}
+}
+
+// A cache that has not seen what upstream has made is no reason to change it: nothing is written but what the store refuses.
+func TestWhatTheCacheHasNotSeenIsTakenOverAsWell(t *testing.T) {
+	w, c := two(t, 30, 70, autoscaled(2, 5))
+	change(w, "shop-v1", &corev1.Service{}, func(o *corev1.Service) { o.Spec.Ports[0].Name = "port-0-0" }) // as upstream names it
+	w.settle(c)
+	c = w.controller(options)
+	c.client = interceptor.NewClient(w, interceptor.Funcs{
+		Get: func(ctx context.Context, inner client.WithWatch, key client.ObjectKey, o client.Object, opts ...client.GetOption) error {
+			switch o.(type) {
+			case *corev1.Service, *autoscalingv2.HorizontalPodAutoscaler, *networkingv1.Ingress:
+				return apierrors.NewNotFound(schema.GroupResource{}, key.Name)
+			}
+			return inner.Get(ctx, key, o, opts...)
+		},
+	})
+	before := get(w, "shop-v1", &corev1.Service{})
+	w.look(c)
+	if diff := cmp.Diff(before, get(w, "shop-v1", &corev1.Service{})); diff != "" {
+		t.Errorf("the Service (-before +after):\n%s", diff)
+	}
+	for _, wrote := range w.writes {
+		if !strings.HasPrefix(wrote, "create ") && !strings.Contains(wrote, " status of ") {
+			t.Errorf("it wrote: %s", wrote)
+		}
 	}
 }
 

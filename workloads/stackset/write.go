@@ -59,11 +59,28 @@ func (r *round) carryOut(ctx context.Context, v *version) {
 		r.deploy(ctx, v)
 		r.autoscale(ctx, v)
 	}
-	service, err := v.Service(own(v.Stack, v.live.service))
-	if err == nil {
-		v.live.service, err = keep(ctx, r, v, v.live.service, service)
+	r.note(v, "FailedManageService", r.serve(ctx, v))
+}
+
+// serve sees to the Service.
+func (r *round) serve(ctx context.Context, v *version) (err error) {
+	if v.live.service, err = seen(ctx, r, v, v.live.service, &corev1.Service{}); err != nil {
+		return err
 	}
-	r.note(v, "FailedManageService", err)
+	service, err := v.Service(own(v.Stack, v.live.service))
+	if err != nil {
+		return err
+	}
+	v.live.service, err = keep(ctx, r, v, v.live.service, service)
+	return err
+}
+
+// seen returns what is there of the Stack's name, whether or not the cache has seen it yet: what is wanted depends on it.
+func seen[T client.Object](ctx context.Context, r *round, v *version, live, empty T) (T, error) {
+	if !isNil(live) {
+		return live, nil
+	}
+	return find(ctx, r.direct, client.ObjectKeyFromObject(v.Stack), empty)
 }
 
 // deploy sees to the Deployment. A Stack that lacks something it refers to gets none.
@@ -93,20 +110,28 @@ func (r *round) deploy(ctx context.Context, v *version) {
 
 func (r *round) autoscale(ctx context.Context, v *version) {
 	const reason = "FailedManageHPA"
-	weight, held, down := v.outcome.Actual, v.outcome.Prescaling.State, v.outcome.ScaledDown
-	hpa, err := v.Autoscaler(weight, held, down)
+	hpa, err := v.Autoscaler(v.outcome.Actual, v.outcome.Prescaling.State, v.outcome.ScaledDown)
 	if err == nil {
 		v.live.hpa, err = keep(ctx, r, v, v.live.hpa, hpa)
 	}
 	r.note(v, reason, err)
-	if !r.ihpas {
-		return
+	if r.ihpas {
+		r.note(v, reason, r.autoscaleIHPA(ctx, v))
 	}
-	ihpa, err := v.IHPA(weight, held, down, own(v.Stack, v.live.ihpa))
-	if err == nil {
-		v.live.ihpa, err = keep(ctx, r, v, v.live.ihpa, ihpa)
+}
+
+func (r *round) autoscaleIHPA(ctx context.Context, v *version) (err error) {
+	if _, chosen := v.Stack.Annotations[generate.IHPAAnnotation]; chosen {
+		if v.live.ihpa, err = seen(ctx, r, v, v.live.ihpa, &kapacity.IntelligentHorizontalPodAutoscaler{}); err != nil {
+			return err
+		}
 	}
-	r.note(v, reason, err)
+	ihpa, err := v.IHPA(v.outcome.Actual, v.outcome.Prescaling.State, v.outcome.ScaledDown, own(v.Stack, v.live.ihpa))
+	if err != nil {
+		return err
+	}
+	v.live.ihpa, err = keep(ctx, r, v, v.live.ihpa, ihpa)
+	return err
 }
 
 // note keeps a failure for the status.
