@@ -33,7 +33,13 @@ type three struct {
 	aggregated http.RoundTripper
 
 	mu    sync.Mutex
-	asked map[string]int // by path of the source
+	asked map[string][]asking // by path of the source
+}
+
+// asking is one request that a source got.
+type asking struct {
+	at time.Time
+	by string // the address of a pod
 }
 
 const threeInterval = 5 * time.Second
@@ -44,12 +50,14 @@ func startThree(t *testing.T, metrics int) (c *three, stop func()) {
 }
 
 func startServers(t *testing.T, servers, metrics int) (c *three, stop func()) {
-	c = &three{T: t, ns: newNamespace(t), servers: servers, metrics: metrics, asked: map[string]int{}}
+	c = &three{T: t, ns: newNamespace(t), servers: servers, metrics: metrics, asked: map[string][]asking{}}
 	port := answering(t, func(w http.ResponseWriter, r *http.Request, _ string) {
+		by, _, _ := net.SplitHostPort(r.RemoteAddr)
+		now := time.Now()
 		c.mu.Lock()
-		c.asked[r.URL.Path]++
+		c.asked[r.URL.Path] = append(c.asked[r.URL.Path], asking{now, by})
 		c.mu.Unlock()
-		fmt.Fprintf(w, `{"now": %d}`, time.Now().UnixMilli())
+		fmt.Fprintf(w, `{"now": %d}`, now.UnixMilli())
 	})
 	var hpas strings.Builder
 	for i := range metrics {
@@ -192,6 +200,8 @@ func takenOf(by http.RoundTripper, request *http.Request) (time.Time, error) {
 type reads struct {
 	count, failed int
 	oldest        time.Duration
+	oldestRead    time.Time
+	oldestMetric  int
 	took          []time.Duration
 	back          []string      // where a value was older than the one before it of the same node
 	backBy        time.Duration // the most of these
@@ -233,7 +243,9 @@ func (c *three) reading(read func(ctx context.Context, turn, i int) (answer, err
 					r.last = fmt.Errorf("at %s: %w", now.Format(time.TimeOnly), err)
 					continue
 				}
-				r.oldest = max(r.oldest, now.Sub(got.taken))
+				if age := now.Sub(got.taken); age > r.oldest {
+					r.oldest, r.oldestRead, r.oldestMetric = age, now, i
+				}
 				if got.node == "" {
 					continue
 				}
@@ -251,7 +263,10 @@ func (c *three) reading(read func(ctx context.Context, turn, i int) (answer, err
 		running.Wait()
 		var all reads
 		for _, r := range results {
-			all.count, all.failed, all.oldest = all.count+r.count, all.failed+r.failed, max(all.oldest, r.oldest)
+			all.count, all.failed = all.count+r.count, all.failed+r.failed
+			if r.oldest > all.oldest {
+				all.oldest, all.oldestRead, all.oldestMetric = r.oldest, r.oldestRead, r.oldestMetric
+			}
 			all.took, all.back = append(all.took, r.took...), append(all.back, r.back...)
 			all.backBy = max(all.backBy, r.backBy)
 			if r.last != nil {
@@ -279,11 +294,26 @@ func (c *three) check(what string, r reads, bound time.Duration) {
 	c.Logf("%s: %d reads, %d failed, p99 %s, the oldest value was %s old", what, r.count, r.failed,
 		r.took[len(r.took)*99/100].Round(time.Millisecond), r.oldest.Round(time.Millisecond))
 	if r.oldest > bound {
-		c.Errorf("%s: want no value older than %s", what, bound)
+		c.Errorf("%s: want no value older than %s; m%d was at %s, and its source was asked %s", what, bound,
+			r.oldestMetric, r.oldestRead.Format(instant), c.askings(r.oldestMetric, r.oldestRead))
 	}
 	if len(r.back) > 0 {
 		c.Errorf("%s: %q", what, r.back)
 	}
+}
+
+const instant = "15:04:05.000"
+
+// askings says who asked the source of the i-th metric in the intervals before and after then.
+func (c *three) askings(i int, then time.Time) (all []string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, a := range c.asked[fmt.Sprintf("/%d", i)] {
+		if then.Sub(a.at).Abs() <= 4*threeInterval {
+			all = append(all, fmt.Sprintf("at %s by %s", a.at.Format(instant), a.by))
+		}
+	}
+	return all
 }
 
 // checkAll is check where no read may fail.
@@ -423,7 +453,8 @@ func (c *three) wantAskedOnce(intervals int) {
 	total := 0
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for path, n := range c.asked {
+	for path, askings := range c.asked {
+		n := len(askings)
 		if total += n; n < intervals-1 || n > intervals+2 {
 			c.Errorf("%s was asked %d times in %d intervals", path, n, intervals)
 		}
