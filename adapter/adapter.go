@@ -191,7 +191,7 @@ func build(o Options, client kubernetes.Interface, mapper meta.RESTMapper, gette
 	}
 	a.scheduler = collection.New(schedule)
 	if o.Cluster != nil {
-		o.Cluster.Attach(cluster.Adapter{Insert: a.store.Insert, Answer: a.store.Answer, Reconsider: a.scheduler.Reconsider, Want: a.wantRemote})
+		o.Cluster.Attach(cluster.Adapter{Insert: a.store.Insert, Answer: a.store.Answer, Reconsider: a.scheduler.Reconsider, Works: a.scheduler.Works, Want: a.wantRemote})
 	}
 	a.discovery = discovery.New(discovery.Options{
 		Registry: a.registry, DefaultInterval: o.DefaultInterval, MaxAge: o.MaxAge, DisregardForeign: o.DisregardIncompatibleHPAs,

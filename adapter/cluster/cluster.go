@@ -60,6 +60,8 @@ type Adapter struct {
 	Answer func(sample.Query) sample.Answer
 	// Reconsider has the adapter ask again whose turn each query is.
 	Reconsider func()
+	// Works tells the adapter that another node had an answer from the query's source.
+	Works func(sample.Query)
 	// Want collects a query that another node asks for, until release is called.
 	Want func(sample.Query) (release func())
 }
@@ -373,19 +375,21 @@ func (c *Cluster) Insert(r sample.Result) bool {
 // received stores what another node has collected.
 func (c *Cluster) received(_ string, s replication.Sample) {
 	c.adapter.Insert(s.Result)
-	c.note(s.Result, s.Collector)
+	if c.note(s.Result, s.Collector) {
+		c.adapter.Works(s.Query)
+	}
 }
 
-// note remembers that a node has asked the source, and what it said.
-func (c *Cluster) note(r sample.Result, node string) {
+// note remembers that a node has asked the source, and tells whether it has answered.
+func (c *Cluster) note(r sample.Result, node string) (answered bool) {
 	if r.Err != nil && len(r.Points) == 0 && !errors.Is(r.Err, sample.ErrNoData) {
-		return
+		return false
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	known := c.queries[r.Query]
 	if known == nil {
-		return
+		return false
 	}
 	for _, s := range known.samples {
 		// Two nodes asked within half an interval.
@@ -400,6 +404,7 @@ func (c *Cluster) note(r sample.Result, node string) {
 		known.moved = time.Time{}
 	}
 	known.samples = known.samples.With(ownership.Sample{Node: node, Taken: r.Taken, Came: now})
+	return true
 }
 
 // lookup is the last sample, for a node that begins.

@@ -185,7 +185,7 @@ func (l *lab) startNode(queries int, collects bool) *node {
 	registry := collectors.NewRegistry()
 	registry.Register(sample.External, source{l, n}, "count")
 	n.scheduler = collection.New(collection.Options{Registry: registry, Insert: n.Insert, Turn: n.Turn, Log: logr.Discard()})
-	n.Attach(Adapter{Insert: n.store.Insert, Answer: n.store.Answer, Reconsider: n.scheduler.Reconsider, Want: func(q sample.Query) func() {
+	n.Attach(Adapter{Insert: n.store.Insert, Answer: n.store.Answer, Reconsider: n.scheduler.Reconsider, Works: n.scheduler.Works, Want: func(q sample.Query) func() {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		n.remote[q] = true

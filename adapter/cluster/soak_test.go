@@ -378,7 +378,7 @@ func (s *soak) join(place int) {
 		Insert: func(r sample.Result) bool { n.stand(); return n.Insert(r) },
 		Turn:   func(q sample.Query) (bool, time.Time) { n.stand(); return n.Turn(q) },
 	})
-	n.Attach(Adapter{Insert: n.store.Insert, Answer: n.store.Answer, Reconsider: n.scheduler.Reconsider, Want: func(q sample.Query) func() {
+	n.Attach(Adapter{Insert: n.store.Insert, Answer: n.store.Answer, Reconsider: n.scheduler.Reconsider, Works: n.scheduler.Works, Want: func(q sample.Query) func() {
 		s.mu.Lock()
 		n.others[q] = true
 		s.mu.Unlock()

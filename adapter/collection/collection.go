@@ -203,6 +203,21 @@ func (s *Scheduler) Reconsider() {
 	}
 }
 
+// Works tells that another server had an answer from the query's source. What this one failed at may have been its own fault, so its
+// back-off ends: while it is off, nobody has the query's first place, and who comes next waits out its patience when another server goes.
+func (s *Scheduler) Works(q sample.Query) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	j := s.jobs[q]
+	if j == nil || j.failures == 0 {
+		return
+	}
+	j.failures, j.worked = 0, true
+	if at := latest(s.soonest(j), j.started.Add(q.Interval)); !j.busy && at.Before(j.at) {
+		s.schedule(j, at)
+	}
+}
+
 // Collect collects one query now.
 func (s *Scheduler) Collect(q sample.Query) {
 	s.mu.Lock()

@@ -345,8 +345,12 @@ func (r *Replication) expire() {
 	}
 }
 
-// hold keeps a sample of a query that may be added soon. r.mu is held.
+// hold keeps a sample of a query that may be added soon, unless a younger one is kept: a node that begins hears the collector's next sample
+// and the other nodes' snapshots in any order. r.mu is held.
 func (r *Replication) hold(id queryID, h heldSample) {
+	if h.taken.Before(r.held[id].taken) {
+		return
+	}
 	r.unhold(id)
 	if len(r.held) >= maxHeld || r.heldSize+len(h.content) > maxHeldBytes {
 		r.metrics.dropped.WithLabelValues(droppedUnknown).Inc()

@@ -599,6 +599,34 @@ func TestASampleMayComeBeforeItsQuery(t *testing.T) {
 	}
 }
 
+// A node that begins may hear the collector's next sample before another node's snapshot, which has the last one.
+func TestTheYoungestSampleThatComesBeforeItsQueryCounts(t *testing.T) {
+	nodes := cluster(t, 3, nil)
+	collector, other, b := nodes[0], nodes[1], nodes[2]
+	collector.Add(ask(1))
+	other.Add(ask(1))
+	other.Add(ask(2))
+	eventually(t, "they are connected", func() bool { return connected(nodes...) })
+	held := func(n int) {
+		t.Helper()
+		eventually(t, "samples are held", func() bool {
+			b.Replication.mu.RLock()
+			defer b.Replication.mu.RUnlock()
+			return len(b.held) == n
+		})
+	}
+	collector.collect(ask(1), 0, 7)
+	held(1)
+	other.collect(ask(1), 5*time.Second, 6)
+	other.collect(ask(2), 0, 8) // comes after it
+	held(2)
+	b.Add(ask(1))
+	eventually(t, "it is delivered", func() bool { _, ok := b.last(ask(1)); return ok })
+	if got, _ := b.last(ask(1)); got.Points[0].Milli != 7 {
+		t.Errorf("%+v", got)
+	}
+}
+
 func TestWhatIsHeldIsBounded(t *testing.T) {
 	n := newNode(t, "a", certstest.NewAuthority(t).Peers(t, serverName, &certstest.Bundle{}), nil)
 	defer n.Listener.Close()
