@@ -103,10 +103,11 @@ func TestAPodWithANetworkOfItsOwnIsCutOffFromSomeAndHealed(t *testing.T) {
 		t.Helper()
 		for _, name := range []string{"one", "two"} {
 			eventually(t, name+" receives the datagrams", func() error {
-				if got, err := get(at[name] + "/received"); err != nil || got != want {
-					return fmt.Errorf("got %q, %v, want %q", got, err, want)
+				got, err := get(at[name] + "/received")
+				if err == nil && got != want {
+					err = fmt.Errorf("got %q, want %q", got, want)
 				}
-				return nil
+				return err
 			})
 		}
 	}

@@ -1,6 +1,7 @@
 package stackset
 
 import (
+	"context"
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -79,7 +80,13 @@ func (g *gauges) forget(set types.NamespacedName) {
 	delete(g.sets, set)
 }
 
-// reset forgets all: who leads no more knows nothing.
+// Start implements manager.Runnable: who leads no more knows nothing.
+func (g *gauges) Start(ctx context.Context) error {
+	<-ctx.Done()
+	g.reset()
+	return nil
+}
+
 func (g *gauges) reset() {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -1,6 +1,7 @@
 package stackset
 
 import (
+	"context"
 	"strings"
 	"testing"
 
@@ -56,6 +57,18 @@ stackset_stackset_stacks{application="shop",namespace="shop",stackset="shop"} 2
 	w.drop("shop", &zalando.StackSet{})
 	w.look(c)
 	compare("")
+
+	w, c = two(t, 100, 0)
+	w.settle(c)
+	if n := testutil.CollectAndCount(told); n == 0 {
+		t.Error("nothing is told")
+	}
+	ended, end := context.WithCancel(t.Context())
+	end()
+	if err := told.Start(ended); err != nil {
+		t.Fatal(err)
+	}
+	compare("") // who leads no more
 }
 
 func TestSwitchesAndFaultsAreCounted(t *testing.T) {

@@ -59,7 +59,10 @@ func Setup(mgr ctrl.Manager, opts SetupOptions) error {
 }
 
 func start(mgr ctrl.Manager, opts SetupOptions) error {
-	told.reset()
+	told.reset() // of what the manager before may have noted while it ended
+	if err := mgr.Add(told); err != nil {
+		return fmt.Errorf("metrics of StackSets: %w", err)
+	}
 	ihpas, err := module.Served(mgr.GetRESTMapper(), kapacity.SchemeGroupVersion.WithKind(kapacity.IHPAKind))
 	if err != nil {
 		return err

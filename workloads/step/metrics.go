@@ -1,6 +1,7 @@
 package step
 
 import (
+	"context"
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -58,7 +59,13 @@ func (t *tally) forget(kind string, name types.NamespacedName) {
 	delete(t.objects, named{kind, name})
 }
 
-// reset forgets all: who leads no more knows nothing.
+// Start implements manager.Runnable: who leads no more knows nothing.
+func (t *tally) Start(ctx context.Context) error {
+	<-ctx.Done()
+	t.reset()
+	return nil
+}
+
 func (t *tally) reset() {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -120,6 +120,16 @@ kubetide_step_writes_total{kind="HorizontalPodAutoscaler",verb="create"} 1
 kubetide_step_writes_total{kind="Service",verb="create"} 1
 kubetide_step_writes_total{kind="Step",verb="patch_status"} 1
 `, "kubetide_step_writes_total")
+	ended, end := context.WithCancel(t.Context())
+	end()
+	if err := conditionsTold.Start(ended); err != nil {
+		t.Fatal(err)
+	}
+	compare("", "kubetide_step_conditions") // who leads no more
+	w.reconcile(t, r, "http-echo")
+	if n := testutil.CollectAndCount(conditionsTold); n == 0 {
+		t.Error("nothing is told by the next who leads")
+	}
 	step := &kai.Step{}
 	w.get(t, "http-echo", step)
 	if err := w.Delete(t.Context(), step); err != nil {

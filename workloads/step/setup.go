@@ -41,7 +41,10 @@ func Setup(mgr ctrl.Manager, opts SetupOptions) error {
 }
 
 func start(mgr ctrl.Manager, opts SetupOptions) error {
-	conditionsTold.reset()
+	conditionsTold.reset() // of what the manager before may have noted while it ended
+	if err := mgr.Add(conditionsTold); err != nil {
+		return fmt.Errorf("metrics of Steps: %w", err)
+	}
 	own, err := module.NewCluster(mgr, kai.StepLabel, &appsv1.Deployment{}, &corev1.Service{}, &autoscalingv2.HorizontalPodAutoscaler{})
 	if err != nil {
 		return fmt.Errorf("cache of Steps: %w", err)
