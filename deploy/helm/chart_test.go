@@ -131,6 +131,11 @@ var changes = map[string]change{
 	"serviceMonitor.enabled":                     {values: "serviceMonitor: {enabled: true}", want: []string{"kind: ServiceMonitor", "{app.kubernetes.io/name: kubetide, kubetide.io/service: headless}"}},
 	"serviceMonitor.labels":                      {values: "serviceMonitor: {enabled: true, labels: {release: prometheus}}", want: []string{"    release: prometheus\n"}},
 	"serviceMonitor.interval":                    {values: "serviceMonitor: {enabled: true, interval: 17s}", want: []string{"interval: 17s}"}},
+	"prometheusRule.enabled":                     {values: "prometheusRule: {enabled: true}", want: []string{"kind: PrometheusRule", "alert: KubetideMetricStale"}},
+	"prometheusRule.labels":                      {values: "prometheusRule: {enabled: true, labels: {release: prometheus}}", want: []string{"    release: prometheus\n"}},
+	"dashboards.enabled":                         {values: "dashboards: {enabled: true}", want: []string{"name: kubetide-dashboard-workload\n", "  kubetide-workload.json: |\n    {\n", `    grafana_dashboard: "1"`}},
+	"dashboards.labels":                          {values: "dashboards: {enabled: true, labels: {dashboards: ours}}", want: []string{"    dashboards: ours\n"}},
+	"dashboards.annotations":                     {values: "dashboards: {enabled: true, annotations: {grafana_folder: Scaling}}", want: []string{"    grafana_folder: Scaling\n"}},
 	"test.image":                                 {values: "test: {image: tools/kubectl}", want: []string{"image: tools/kubectl\n"}},
 }
 
@@ -276,6 +281,57 @@ func TestNoRightIsAWildcard(t *testing.T) {
 		if roles < 14 {
 			t.Errorf("%s: %d roles", name, roles)
 		}
+	}
+}
+
+// What the chart brings for Grafana and Prometheus is what deploy/grafana and deploy/prometheus hold, to the letter.
+func TestDashboardsAndAlertsAreTheSame(t *testing.T) {
+	t.Parallel()
+	out, err := template(t, "{dashboards: {enabled: true}, prometheusRule: {enabled: true}}")
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, err := objects(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	boards, rules := map[string]string{}, any(nil)
+	for _, o := range all {
+		data, _ := o["data"].(map[string]any)
+		for name, text := range data {
+			if board, ok := strings.CutPrefix(name, "kubetide-"); ok && strings.HasSuffix(name, ".json") {
+				boards[board] = fmt.Sprint(text)
+			}
+		}
+		if o["kind"] == "PrometheusRule" {
+			rules = o["spec"]
+		}
+	}
+	sources, err := filepath.Glob("../grafana/*.json")
+	if err != nil || len(sources) == 0 {
+		t.Fatal(sources, err)
+	}
+	want := map[string]string{}
+	for _, file := range sources {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want[filepath.Base(file)] = string(text)
+	}
+	if diff := cmp.Diff(want, boards); diff != "" {
+		t.Errorf("dashboards, mended by make generate (-want +got):\n%s", diff)
+	}
+	text, err := os.ReadFile("../prometheus/rules.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var alerts any
+	if err := yaml.Unmarshal(text, &alerts); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(alerts, rules); diff != "" {
+		t.Errorf("alerts, mended by make generate (-want +got):\n%s", diff)
 	}
 }
 

@@ -1,4 +1,4 @@
-// Command generate writes what follows from others' files: the chart's copies of the CRDs, the table of its README from the comments
+// Command generate writes what follows from others' files: the chart's copies of the CRDs, the dashboards and the alerts, the table of its README from the comments
 // of its values, the kustomize base, which is what the chart renders with its defaults, and the examples that stand in the documentation.
 // `make generate` runs it.
 package main
@@ -33,7 +33,7 @@ func main() {
 }
 
 func run(ctx context.Context) error {
-	if err := copyCRDs(); err != nil {
+	if err := copyFiles(); err != nil {
 		return err
 	}
 	if err := writeReadme(); err != nil {
@@ -49,25 +49,32 @@ func run(ctx context.Context) error {
 	return writeBase(rendered)
 }
 
-func copyCRDs() error {
-	dir := filepath.Join(chart, "files", "crds")
-	if err := os.RemoveAll(dir); err != nil {
-		return err
-	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
-	}
-	files, err := filepath.Glob("deploy/crds/*.yaml")
-	if err != nil || len(files) == 0 {
-		return errors.Join(err, errors.New("no CRDs in deploy/crds: run it in the repository's root"))
-	}
-	for _, file := range files {
-		text, err := os.ReadFile(file)
-		if err != nil {
+// copied are what the chart needs of others' files, which Helm finds below the chart only: by folder of its files.
+var copied = map[string]string{
+	"crds": "deploy/crds/*.yaml", "dashboards": "deploy/grafana/*.json", "prometheus": "deploy/prometheus/rules.yaml",
+}
+
+func copyFiles() error {
+	for name, pattern := range copied {
+		dir := filepath.Join(chart, "files", name)
+		if err := os.RemoveAll(dir); err != nil {
 			return err
 		}
-		if err := os.WriteFile(filepath.Join(dir, filepath.Base(file)), text, 0o644); err != nil {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return err
+		}
+		files, err := filepath.Glob(pattern)
+		if err != nil || len(files) == 0 {
+			return errors.Join(err, fmt.Errorf("there is no %s: run it in the repository's root", pattern))
+		}
+		for _, file := range files {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				return err
+			}
+			if err := os.WriteFile(filepath.Join(dir, filepath.Base(file)), text, 0o644); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
