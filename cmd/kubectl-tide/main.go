@@ -61,22 +61,14 @@ func (p plugin) run(args []string) int {
 }
 
 func (p plugin) root() *cobra.Command {
-	cmd := &cobra.Command{
+	cmd := group(&cobra.Command{
 		Use: "kubectl-tide", Short: "Ask Kubetide why a workload has its replicas, and share out traffic",
 		Long: `Ask Kubetide why a workload has the replicas that it has, and show and share out the traffic of StackSets.
 
 Exit codes: 0, or 1 if there is no answer, or 2 if the command line is wrong.`,
 		SilenceErrors: true, SilenceUsage: true,
-		Annotations:       map[string]string{cobra.CommandDisplayNameAnnotation: "kubectl tide"},
-		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
-		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return usageError{fmt.Errorf("there is no command %q; see %s --help", args[0], cmd.CommandPath())}
-			}
-			return nil
-		},
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-	}
+		Annotations: map[string]string{cobra.CommandDisplayNameAnnotation: "kubectl tide"},
+	})
 	cmd.SetOut(p.out)
 	cmd.SetErr(p.err)
 	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
@@ -86,8 +78,27 @@ Exit codes: 0, or 1 if there is no answer, or 2 if the command line is wrong.`,
 	cmd.PersistentFlags().StringVar(&rules.ExplicitPath, clientcmd.RecommendedConfigPathFlag, "", "Path to the kubeconfig file")
 	clientcmd.BindOverrideFlags(overrides, cmd.PersistentFlags(), clientcmd.RecommendedConfigOverrideFlags(""))
 	config := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, overrides)
-	cmd.AddCommand(p.explainCommand(config), p.historyCommand(config), p.getCommand(config), p.trafficCommand(config), p.versionCommand())
+	cmd.AddCommand(p.explainCommand(config), p.historyCommand(config), p.getCommand(config), p.trafficCommand(config), p.metricsCommand(config), p.completionCommand(), p.versionCommand())
 	return cmd
+}
+
+// group makes the command one that consists of others.
+func group(cmd *cobra.Command) *cobra.Command {
+	cmd.Args = func(cmd *cobra.Command, args []string) error {
+		if len(args) > 0 {
+			return usageError{fmt.Errorf("there is no command %q; see %s --help", args[0], cmd.CommandPath())}
+		}
+		return nil
+	}
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+	return cmd
+}
+
+func noArgs(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usageError{fmt.Errorf("%s takes no argument, and not %q; see %s --help", cmd.CommandPath(), args[0], cmd.CommandPath())}
+	}
+	return nil
 }
 
 // asked is a type of object that a command is about.
@@ -103,6 +114,12 @@ var (
 	stackSets = asked{"stackset", "stackset", []string{resourceStackSet, "stackset.zalando.org", "stacksets.zalando.org"}}
 )
 
+// is tells that the type has that name.
+func (a asked) is(kind string) bool {
+	kind = strings.ToLower(kind)
+	return kind == a.short || slices.Contains(a.names, kind)
+}
+
 // name reads TYPE/NAME or TYPE NAME.
 func name(cmd *cobra.Command, args []string, of asked) (string, error) {
 	kind, name, ok := "", "", false
@@ -115,7 +132,7 @@ func name(cmd *cobra.Command, args []string, of asked) (string, error) {
 	if !ok || !named(name) {
 		return "", usageError{fmt.Errorf("name one object, as %s %s/NAME; see %s --help", cmd.CommandPath(), of.short, cmd.CommandPath())}
 	}
-	if kind = strings.ToLower(kind); kind != of.short && !slices.Contains(of.names, kind) {
+	if !of.is(kind) {
 		return "", usageError{fmt.Errorf("%s knows nothing of the type %q: what it is about is %s", cmd.CommandPath(), kind, of.known)}
 	}
 	return name, nil
@@ -133,19 +150,20 @@ type format string
 const (
 	asText format = "text"
 	asJSON format = "json"
+	asYAML format = "yaml"
 )
 
 // asks makes the command one that asks what it reads from its arguments.
 func (p plugin) asks(cmd *cobra.Command, config clientcmd.ClientConfig, read func(args []string) (question, error)) *cobra.Command {
-	output := cmd.Flags().StringP("output", "o", string(asText), "Format: text or json")
+	output := cmd.Flags().StringP("output", "o", string(asText), "Format: text, json or yaml")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		ask, err := read(args)
 		if err != nil {
 			return err
 		}
 		as := format(*output)
-		if as != asText && as != asJSON {
-			return usageError{fmt.Errorf("--output is text or json, not %q", as)}
+		if as != asText && as != asJSON && as != asYAML {
+			return usageError{fmt.Errorf("--output is text, json or yaml, not %q", as)}
 		}
 		r, err := newReader(config)
 		if err != nil {
@@ -158,10 +176,26 @@ func (p plugin) asks(cmd *cobra.Command, config clientcmd.ClientConfig, read fun
 
 // show prints an answer, as text with the printer's method for it.
 func show[T any](p plugin, as format, answer T, text func(printer, T) error) error {
-	if as == asJSON {
+	switch as {
+	case asJSON:
 		return printJSON(p.out, answer)
+	case asYAML:
+		return printYAML(p.out, answer)
 	}
 	return text(p.printer(), answer)
+}
+
+// separate comes before each answer of those that follow each other.
+func (p plugin) separate(as format, first bool) {
+	switch {
+	case as == asJSON, as == asYAML && first:
+	case as == asYAML:
+		fmt.Fprintln(p.out, "---")
+	case p.screen:
+		fmt.Fprint(p.out, "\x1b[H\x1b[2J")
+	case !first:
+		fmt.Fprintln(p.out)
+	}
 }
 
 // say tells beside the answer.
@@ -176,7 +210,7 @@ answer from there it shows the last decision that the object's status has, and s
 		Example: `  kubectl tide explain ihpa/cart -n shop
   kubectl tide explain ihpa/cart -n shop -o json | jq .decision.steps`,
 	}
-	return p.asks(cmd, config, func(args []string) (question, error) {
+	return p.asks(completes(cmd, config, ihpas), config, func(args []string) (question, error) {
 		name, err := name(cmd, args, ihpas)
 		return func(ctx context.Context, r *reader, as format) error {
 			d, note, err := r.explain(ctx, name)
@@ -200,7 +234,7 @@ another replica takes the lead.`,
   kubectl tide history ihpa/cart -n shop --limit 5 -o json`,
 	}
 	limit := cmd.Flags().Uint32("limit", 20, "How many decisions to list, the last ones; 0 for all")
-	return p.asks(cmd, config, func(args []string) (question, error) {
+	return p.asks(completes(cmd, config, ihpas), config, func(args []string) (question, error) {
 		name, err := name(cmd, args, ihpas)
 		return func(ctx context.Context, r *reader, as format) error {
 			h, err := r.history(ctx, name, *limit)
@@ -214,7 +248,7 @@ another replica takes the lead.`,
 
 func (p plugin) versionCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
+		Use: "version", Short: "Print the version", Args: noArgs,
 		RunE: func(*cobra.Command, []string) error {
 			_, err := fmt.Fprintf(p.out, "kubectl-tide %s %s %s/%s\n", version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 			return err

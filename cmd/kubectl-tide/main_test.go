@@ -105,6 +105,7 @@ func TestWhatIsAskedAndWhatIsSaidAboutErrors(t *testing.T) {
 	}{
 		"an explanation":                       {map[string]answer{decisionPath: {200, d}}, "explain ihpa/cart", 0, []string{"shop/cart", "stays at 4 online", "Pods metric"}, nil},
 		"an explanation in JSON":               {map[string]answer{decisionPath: {200, d}}, "explain ihpa cart -o json", 0, []string{`"kind": "Decision"`, `"result": "stays at 4 online, 0 cut off"`}, nil},
+		"an explanation in YAML":               {map[string]answer{decisionPath: {200, d}}, "explain ihpa cart -o yaml", 0, []string{"kind: Decision\n", "result: stays at 4 online, 0 cut off\n"}, nil},
 		"an object without a decision":         {map[string]answer{decisionPath: undecided, ihpaPath: {200, fresh}}, "explain ihpa/cart", 1, nil, []string{"nothing has been decided", "its status has no decision yet"}},
 		"an object that is not there":          {map[string]answer{decisionPath: undecided}, "explain ihpa/cart", 1, nil, []string{"there is no IntelligentHorizontalPodAutoscaler shop/cart"}},
 		"a new leader, from the status":        {map[string]answer{decisionPath: undecided, ihpaPath: {200, ihpa}}, "explain ihpa/cart", 0, []string{"from the status", "* Static"}, []string{"nothing has been decided", "last decision that the object's status has"}},
@@ -120,7 +121,7 @@ func TestWhatIsAskedAndWhatIsSaidAboutErrors(t *testing.T) {
 		"an unknown type":                      {nil, "explain deployment/cart", 2, nil, []string{`knows nothing of the type "deployment": what it is about is ihpa`}},
 		"no object":                            {nil, "explain", 2, nil, []string{"name one object"}},
 		"a name that leads elsewhere":          {nil, "explain ihpa ../x", 2, nil, []string{"name one object"}},
-		"a bad format":                         {nil, "explain ihpa/cart -o yaml", 2, nil, []string{"--output is text or json"}},
+		"a bad format":                         {nil, "explain ihpa/cart -o xml", 2, nil, []string{"--output is text, json or yaml"}},
 		"a bad flag":                           {nil, "history ihpa/cart --limit=x", 2, nil, []string{"--limit", "kubectl tide history --help"}},
 		"an unknown command":                   {nil, "delete", 2, nil, []string{`no command "delete"`}},
 		"the version":                          {nil, "version", 0, []string{"kubectl-tide "}, nil},

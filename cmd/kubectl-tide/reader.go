@@ -32,6 +32,7 @@ const viewer = "kubetide-decisions-viewer"
 type reader struct {
 	decisions, ihpas, stackSets, apps, autoscaling rest.Interface
 	namespace                                      string
+	config                                         *rest.Config // of the caller
 }
 
 func newScheme() (*runtime.Scheme, error) {
@@ -55,7 +56,7 @@ func newReader(kubeconfig clientcmd.ClientConfig) (*reader, error) {
 		return nil, err
 	}
 	codecs := serializer.NewCodecFactory(scheme).WithoutConversion()
-	r := &reader{namespace: namespace}
+	r := &reader{namespace: namespace, config: config}
 	for gv, to := range map[schema.GroupVersion]*rest.Interface{tide.SchemeGroupVersion: &r.decisions, kapacity.SchemeGroupVersion: &r.ihpas,
 		zalando.SchemeGroupVersion: &r.stackSets, appsv1.SchemeGroupVersion: &r.apps, autoscalingv2.SchemeGroupVersion: &r.autoscaling} {
 		config := rest.CopyConfig(config)
@@ -77,7 +78,7 @@ func (r *reader) explain(ctx context.Context, name string) (d *tide.Decision, no
 		d.TypeMeta = metav1.TypeMeta{APIVersion: tide.SchemeGroupVersion.String(), Kind: "Decision"}
 		return d, "", nil
 	}
-	cause := r.advise(err)
+	cause := r.advise(err, resourceDecisions)
 	o := &kapacity.IntelligentHorizontalPodAutoscaler{}
 	switch err := r.ihpas.Get().Namespace(r.namespace).Resource("intelligenthorizontalpodautoscalers").Name(name).Do(ctx).Into(o); {
 	case apierrors.IsNotFound(err):
@@ -95,26 +96,29 @@ func (r *reader) history(ctx context.Context, name string, limit uint32) (*tide.
 	err := r.decisions.Get().Namespace(r.namespace).Resource("decisions").Name(name).SubResource("history").
 		Param("limit", strconv.FormatUint(uint64(limit), 10)).MaxRetries(retries).Do(ctx).Into(h)
 	if err != nil {
-		return nil, r.advise(err)
+		return nil, r.advise(err, resourceDecisions)
 	}
 	h.TypeMeta = metav1.TypeMeta{APIVersion: tide.SchemeGroupVersion.String(), Kind: "DecisionHistory"}
 	return h, nil
 }
 
+// The resources of the group.
+const resourceDecisions, resourceSamples = "decisions", "samples"
+
 // advise says what to do about an error of the group.
-func (r *reader) advise(err error) error {
+func (r *reader) advise(err error, resource string) error {
 	const service = "v1alpha1.tide.kubetide.io"
 	status := apierrors.APIStatus(nil)
 	errors.As(err, &status)
 	switch {
 	case apierrors.IsForbidden(err):
-		return fmt.Errorf("you may not read decisions in namespace %s: somebody has to bind the ClusterRole %s, or view, to you there (%w)", r.namespace, viewer, err)
+		return fmt.Errorf("you may not read %s in namespace %s: somebody has to bind the ClusterRole %s, or view, to you there (%w)", resource, r.namespace, viewer, err)
 	case apierrors.IsUnauthorized(err):
 		return fmt.Errorf("the API server does not know you: log in, or look at your kubeconfig (%w)", err)
-	case apierrors.IsNotFound(err) && ours(status):
+	case apierrors.IsNotFound(err) && ours(status, resource):
 		return err
 	case apierrors.IsNotFound(err):
-		return fmt.Errorf("the cluster does not serve %s: Kubetide is not installed there, or without its engine, or is an older one", tide.SchemeGroupVersion)
+		return fmt.Errorf("the cluster does not serve %s: Kubetide is not installed there, or without what answers this, or is an older one", tide.SchemeGroupVersion)
 	case apierrors.IsServiceUnavailable(err) && strings.Contains(err.Error(), "replica"):
 		return err
 	case apierrors.IsServiceUnavailable(err):
@@ -124,8 +128,8 @@ func (r *reader) advise(err error) error {
 }
 
 // ours says whether the error is Kubetide's and not the API server's, which does not know the group.
-func ours(status apierrors.APIStatus) bool {
-	return status != nil && status.Status().Details != nil && status.Status().Details.Kind == "decisions" && len(status.Status().Details.Causes) == 0
+func ours(status apierrors.APIStatus, resource string) bool {
+	return status != nil && status.Status().Details != nil && status.Status().Details.Kind == resource && len(status.Status().Details.Causes) == 0
 }
 
 // fromStatus is the explanation as far as the object's status has it.

@@ -41,7 +41,7 @@ what is wrong. It reads StackSets, Stacks, Deployments and autoscalers with the 
   kubectl tide get stackset/cart -o json | jq '.stacks[] | select(.actualWeight > 0)'`,
 	}
 	follow := cmd.Flags().BoolP("watch", "w", false, "Show it again whenever something changes, until Ctrl-C")
-	return p.asks(cmd, config, func(args []string) (question, error) {
+	return p.asks(completes(cmd, config, stackSets), config, func(args []string) (question, error) {
 		name, err := name(cmd, args, stackSets)
 		return func(ctx context.Context, r *reader, as format) error {
 			if !*follow {
@@ -53,13 +53,7 @@ what is wrong. It reads StackSets, Stacks, Deployments and autoscalers with the 
 			}
 			first := true
 			return r.follow(ctx, name, func(t *tree) error {
-				switch {
-				case as == asJSON:
-				case p.screen:
-					fmt.Fprint(p.out, "\x1b[H\x1b[2J")
-				case !first:
-					fmt.Fprintln(p.out)
-				}
+				p.separate(as, first)
 				first = false
 				return show(p, as, t, printer.tree)
 			}, p.say)

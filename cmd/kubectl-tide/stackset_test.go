@@ -289,7 +289,7 @@ func TestWhatCannotBeShared(t *testing.T) {
 		"no name":               {map[string]float64{"v1": 100}, "traffic", 2, "name a StackSet"},
 		"another StackSet":      {map[string]float64{"v1": 100}, "traffic other v1 10", 1, "there is no StackSet shop/other"},
 		"a name that leads off": {map[string]float64{"v1": 100}, "traffic ../x v1 10", 2, "name a StackSet"},
-		"a bad format":          {map[string]float64{"v1": 100}, "traffic cart -o yaml", 2, "--output is text or json"},
+		"a bad format":          {map[string]float64{"v1": 100}, "traffic cart -o xml", 2, "--output is text, json or yaml"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newShop(t, cart(c.before))

@@ -11,6 +11,7 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/duration"
+	"sigs.k8s.io/yaml"
 
 	tide "github.com/kubetide/kubetide/api/tide/v1alpha1"
 )
@@ -21,6 +22,15 @@ func printJSON(w io.Writer, o any) error {
 		return err
 	}
 	_, err = w.Write(append(out, '\n'))
+	return err
+}
+
+func printYAML(w io.Writer, o any) error {
+	out, err := yaml.Marshal(o)
+	if err != nil {
+		return err
+	}
+	_, err = w.Write(out)
 	return err
 }
 

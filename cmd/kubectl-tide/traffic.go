@@ -32,7 +32,7 @@ ready; "kubectl tide get stackset NAME --watch" shows it.`,
 		Example: `  kubectl tide traffic cart -n shop
   kubectl tide traffic cart v2 25 -n shop`,
 	}
-	return p.asks(cmd, config, func(args []string) (question, error) {
+	return p.asks(completesName(cmd, config, stackSets), config, func(args []string) (question, error) {
 		weight, err := trafficArguments(cmd, args)
 		return func(ctx context.Context, r *reader, as format) error {
 			var s *sharing
