@@ -1,5 +1,5 @@
-// Command kubectl-tide is a plugin of kubectl that asks Kubetide why a workload has the replicas that it has, and shows and shares out the
-// traffic of StackSets. It acts with the caller's own rights, and writes nothing but the weights that it is told.
+// Command kubectl-tide is a plugin of kubectl that asks Kubetide why a workload has the replicas that it has and what its metrics say, finds
+// what makes scaling go wrong, and shows and shares out the traffic of StackSets. It acts with the caller's own rights, and writes nothing but the weights that it is told.
 package main
 
 import (
@@ -62,8 +62,9 @@ func (p plugin) run(args []string) int {
 
 func (p plugin) root() *cobra.Command {
 	cmd := group(&cobra.Command{
-		Use: "kubectl-tide", Short: "Ask Kubetide why a workload has its replicas, and share out traffic",
-		Long: `Ask Kubetide why a workload has the replicas that it has, and show and share out the traffic of StackSets.
+		Use: "kubectl-tide", Short: "Ask Kubetide why a workload has its replicas, find what is wrong, and share out traffic",
+		Long: `Ask Kubetide why a workload has the replicas that it has and what its metrics say, find what makes scaling go wrong, and show and share out
+the traffic of StackSets.
 
 Exit codes: 0, or 1 if there is no answer, or 2 if the command line is wrong.`,
 		SilenceErrors: true, SilenceUsage: true,
@@ -78,7 +79,7 @@ Exit codes: 0, or 1 if there is no answer, or 2 if the command line is wrong.`,
 	cmd.PersistentFlags().StringVar(&rules.ExplicitPath, clientcmd.RecommendedConfigPathFlag, "", "Path to the kubeconfig file")
 	clientcmd.BindOverrideFlags(overrides, cmd.PersistentFlags(), clientcmd.RecommendedConfigOverrideFlags(""))
 	config := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, overrides)
-	cmd.AddCommand(p.explainCommand(config), p.historyCommand(config), p.getCommand(config), p.trafficCommand(config), p.metricsCommand(config), p.completionCommand(), p.versionCommand())
+	cmd.AddCommand(p.explainCommand(config), p.doctorCommand(config), p.historyCommand(config), p.getCommand(config), p.trafficCommand(config), p.metricsCommand(config), p.topCommand(config), p.completionCommand(), p.versionCommand())
 	return cmd
 }
 
