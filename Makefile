@@ -107,10 +107,11 @@ fuzz: ## Fuzz each parser of foreign input for FUZZTIME (30s)
 	    echo "$$pkg $$f"; go test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$pkg; done; done
 
 .PHONY: generate
-generate: ## Regenerate deep copies, CRDs, what is rendered from the Helm chart, and the dashboards
+generate: ## Regenerate deep copies, CRDs, what is rendered from the Helm chart, the dashboards and the reference
 	go generate ./api/...
 	go run ./deploy/helm/generate
 	go run ./deploy/grafana/generate
+	go run ./docs/reference/generate
 
 .PHONY: lint
 lint: ## golangci-lint at its pinned version

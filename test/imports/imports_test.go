@@ -29,7 +29,8 @@ var mayImport = []struct {
 	{"collectors", []string{"internal", "api"}},
 	{"internal", []string{"api"}},
 	{"api", nil},
-	{"deploy", []string{"test"}}, // what renders the manifests has helm built as the lab has its parts
+	{"deploy", []string{"test"}},   // what renders the manifests has helm built as the lab has its parts
+	{"docs", []string{"internal"}}, // the reference is made from the server's own flags
 	{"test", []string{"api", "test", "internal", "adapter", "collectors", "scaler", "portraits", "workloads"}},
 }
 
