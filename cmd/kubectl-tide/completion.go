@@ -9,7 +9,6 @@ import (
 
 	"github.com/spf13/cobra"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 )
 
@@ -96,14 +95,12 @@ func listNames(ctx context.Context, config clientcmd.ClientConfig, of asked) (na
 	if err != nil {
 		return nil, err
 	}
-	client, resource := rest.Interface(nil), ""
+	client, resource := r.stackSets, resourceStackSet
 	switch of.short {
 	case ihpas.short:
 		client, resource = r.ihpas, "intelligenthorizontalpodautoscalers"
 	case hpas.short:
 		client, resource = r.autoscaling, "horizontalpodautoscalers"
-	default:
-		client, resource = r.stackSets, resourceStackSet
 	}
 	raw, err := client.Get().Namespace(r.namespace).Resource(resource).Param("limit", fmt.Sprint(maxCompleted)).
 		SetHeader("Accept", "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json").Do(ctx).Raw()

@@ -20,7 +20,8 @@ func ward(t *testing.T, all bool, change func(answers map[string]answer)) *clust
 	for resource, kind := range map[string]string{"apis/autoscaling/v2/%shorizontalpodautoscalers": "HorizontalPodAutoscaler",
 		"apis/apps/v1/%sdeployments": "Deployment", "apis/apps/v1/%sstatefulsets": "StatefulSet", "apis/apps/v1/%sreplicasets": "ReplicaSet",
 		"apis/policy/v1/%spoddisruptionbudgets": "PodDisruptionBudget", "api/v1/%sresourcequotas": "ResourceQuota", "api/v1/%slimitranges": "LimitRange"} {
-		version := strings.TrimPrefix(strings.TrimPrefix(resource[:strings.Index(resource, "/%s")], "apis/"), "api/")
+		path, _, _ := strings.Cut(resource, "/%s")
+		version := strings.TrimPrefix(strings.TrimPrefix(path, "apis/"), "api/")
 		answers[wardPath(resource, all)] = objects(version, kind)
 	}
 	change(answers)

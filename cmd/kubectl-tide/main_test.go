@@ -30,6 +30,20 @@ const (
 	ihpaPath     = "/apis/autoscaling.kapacitystack.io/v1alpha1/namespaces/shop/intelligenthorizontalpodautoscalers/cart"
 )
 
+// kubeconfigOf is the path of a kubeconfig for the server, with the namespace shop.
+func kubeconfigOf(t *testing.T, web *httptest.Server) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "kubeconfig")
+	config := clientcmdapi.NewConfig()
+	config.Clusters["k"] = &clientcmdapi.Cluster{Server: web.URL}
+	config.Contexts["k"] = &clientcmdapi.Context{Cluster: "k", Namespace: "shop"}
+	config.CurrentContext = "k"
+	if err := clientcmd.WriteToFile(*config, file); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
 type answer struct {
 	code int
 	body any // a string is sent as it is
@@ -37,7 +51,7 @@ type answer struct {
 
 func newCluster(t *testing.T, answers map[string]answer) *cluster {
 	t.Helper()
-	c := &cluster{kubeconfig: filepath.Join(t.TempDir(), "kubeconfig")}
+	c := &cluster{}
 	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c.asked = append(c.asked, r.URL.RequestURI())
 		a, ok := answers[r.URL.Path]
@@ -56,13 +70,7 @@ func newCluster(t *testing.T, answers map[string]answer) *cluster {
 		}
 	}))
 	t.Cleanup(web.Close)
-	config := clientcmdapi.NewConfig()
-	config.Clusters["k"] = &clientcmdapi.Cluster{Server: web.URL}
-	config.Contexts["k"] = &clientcmdapi.Context{Cluster: "k", Namespace: "shop"}
-	config.CurrentContext = "k"
-	if err := clientcmd.WriteToFile(*config, c.kubeconfig); err != nil {
-		t.Fatal(err)
-	}
+	c.kubeconfig = kubeconfigOf(t, web)
 	return c
 }
 

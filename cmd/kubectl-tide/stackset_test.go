@@ -8,7 +8,6 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -19,8 +18,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/client-go/tools/clientcmd"
-	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 	clocktesting "k8s.io/utils/clock/testing"
 	"pgregory.net/rapid"
 
@@ -51,20 +48,14 @@ type event struct {
 
 func newShop(t *testing.T, lists map[string][]runtime.Object) *shop {
 	t.Helper()
-	s := &shop{t: t, lists: lists, denied: map[string]bool{}, refused: make(chan string, 100), watchers: map[string]chan chan event{}, kubeconfig: filepath.Join(t.TempDir(), "kubeconfig")}
+	s := &shop{t: t, lists: lists, denied: map[string]bool{}, refused: make(chan string, 100), watchers: map[string]chan chan event{}}
 	for resource := range lists {
 		s.watchers[resource] = make(chan chan event, 10)
 	}
 	web := httptest.NewServer(s)
 	t.Cleanup(web.Close)
 	t.Cleanup(web.CloseClientConnections)
-	config := clientcmdapi.NewConfig()
-	config.Clusters["k"] = &clientcmdapi.Cluster{Server: web.URL}
-	config.Contexts["k"] = &clientcmdapi.Context{Cluster: "k", Namespace: "shop"}
-	config.CurrentContext = "k"
-	if err := clientcmd.WriteToFile(*config, s.kubeconfig); err != nil {
-		t.Fatal(err)
-	}
+	s.kubeconfig = kubeconfigOf(t, web)
 	return s
 }
 

@@ -85,10 +85,10 @@ func (p plugin) followTop(ctx context.Context, s *scoreboard, ticks <-chan time.
 		within, cancel := context.WithTimeout(ctx, patience)
 		err := s.read(within, p.clock.Now())
 		cancel()
-		if ctx.Err() != nil {
-			return nil
-		}
-		if err != nil {
+		switch {
+		case ctx.Err() != nil:
+			return nil //nolint:nilerr // Ctrl-C is how it ends
+		case err != nil:
 			return err
 		}
 		if p.screen {

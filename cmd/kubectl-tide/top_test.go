@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
-	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -20,7 +19,6 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/clientcmd"
-	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 	clocktesting "k8s.io/utils/clock/testing"
 	"k8s.io/utils/ptr"
 
@@ -325,18 +323,12 @@ type topCluster struct {
 
 func newTopCluster(t *testing.T) *topCluster {
 	t.Helper()
-	c := &topCluster{kubeconfig: filepath.Join(t.TempDir(), "kubeconfig"), codes: map[string]int{},
+	c := &topCluster{codes: map[string]int{},
 		hpas:  []*autoscalingv2.HorizontalPodAutoscaler{topHPA("shop", "web", 4, 70), topHPA("bank", "vault", 4, 90)},
 		ihpas: []*kapacity.IntelligentHorizontalPodAutoscaler{topIHPA("shop", "cart", 4, 9)}}
 	web := httptest.NewServer(c)
 	t.Cleanup(web.Close)
-	config := clientcmdapi.NewConfig()
-	config.Clusters["k"] = &clientcmdapi.Cluster{Server: web.URL}
-	config.Contexts["k"] = &clientcmdapi.Context{Cluster: "k", Namespace: "shop"}
-	config.CurrentContext = "k"
-	if err := clientcmd.WriteToFile(*config, c.kubeconfig); err != nil {
-		t.Fatal(err)
-	}
+	c.kubeconfig = kubeconfigOf(t, web)
 	return c
 }
 

@@ -24,12 +24,13 @@ func TestThePagesAreGenerated(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	begin, _, _ := strings.Cut(generated, "%")
 	for _, file := range files {
 		text, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if strings.HasPrefix(string(text), generated[:strings.Index(generated, "%")]) {
+		if strings.HasPrefix(string(text), begin) {
 			got[filepath.Base(file)] = string(text)
 		}
 	}
