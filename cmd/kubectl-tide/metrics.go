@@ -112,7 +112,7 @@ func (p plugin) queryMetricsCommand(config clientcmd.ClientConfig) *cobra.Comman
 	cmd := &cobra.Command{
 		Use: "query hpa/NAME", Short: "Ask the metrics APIs for the metrics of an autoscaler, as its controller does",
 		Long: `Ask the metrics APIs for the metrics of an HPA or an IHPA, as the HPA's controller asks, and show each answer beside the target, or why
-there is none. It needs the right to get the metrics in the groups custom.metrics.k8s.io and external.metrics.k8s.io, and for metrics of type Pods
+there is none. It needs the right to list the metrics in the groups custom.metrics.k8s.io and external.metrics.k8s.io, and for metrics of type Pods
 the target's scale. Metrics of type Resource are metrics-server's; kubectl top pods shows those.`,
 		Example: `  kubectl tide metrics query hpa/cart -n shop`,
 	}
