@@ -16,6 +16,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/kubetide/kubetide/test/lab/namespace"
 )
 
 // threeMaxAge is how old a value may be that is answered.
@@ -134,6 +136,40 @@ func (c *three) oneIsCutOff() {
 		c.Errorf("want that within 20s")
 	}
 	wantSameProcesses(c.T, processes)
+}
+
+// apiServerGivesUp is how long the API server takes to find a connection dead on which nothing comes back.
+const apiServerGivesUp = 45 * time.Second
+
+// One hears nothing from the API server any more, and in this lab nothing from its kubelet. No server can do anything about that: a read that
+// is led to it waits until the API server finds the connection dead, and no other is led there once it is out of the endpoints. Who is not
+// led there gets what the others have, and the sources are asked as before.
+func (c *three) oneIsCutOffFromTheAPIServer() {
+	pods := c.oneView()
+	stop := c.reading(c.readAggregated)
+	must(c.T, cluster.CutOff(system, pods[0].Name, netip.MustParseAddr(namespace.HostAddress)))
+	c.Cleanup(func() { _ = cluster.Heal(system, pods[0].Name) })
+	cut := time.Now()
+	eventually(c.T, apiServerGivesUp, func() error {
+		if ready := endpoints(c.T, system, "kubetide"); slices.Contains(ready, pods[0].Name) {
+			return fmt.Errorf("the endpoints are %v", ready)
+		}
+		return nil
+	})
+	c.Logf("it was out of the endpoints after %s", time.Since(cut).Round(10*time.Millisecond))
+	c.spend(time.Until(cut.Add(apiServerGivesUp)))
+	r := stop()
+	c.check("one is cut off from the API server", r, threeInterval+2*time.Second)
+	c.Logf("the last failed read: %v", r.last)
+
+	stop = c.reading(c.readAggregated)
+	c.spend(2 * threeInterval)
+	c.checkAll("from then on", stop(), threeInterval+2*time.Second)
+
+	must(c.T, cluster.Heal(system, pods[0].Name))
+	waitForKubetide(c.T)
+	c.rolledOut(c.servers)
+	c.oneView()
 }
 
 // owners are the nodes that a server sees, and whose each query is.

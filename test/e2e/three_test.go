@@ -396,6 +396,7 @@ func TestThreeServersShareTheCollecting(t *testing.T) {
 		{"one is told to end", c.oneIsToldToEnd},
 		{"one stalls", c.oneStalls},
 		{"one is cut off", c.oneIsCutOff},
+		{"one is cut off from the API server", c.oneIsCutOffFromTheAPIServer},
 		{"a rolling update", c.rollingUpdate},
 		{"new certificates", c.newCertificates},
 		{"the API server is away", c.apiServerIsAway},
