@@ -163,6 +163,41 @@ func TestF9AStalledStreamMakesNothingYoung(t *testing.T) {
 	}
 }
 
+// The first samples on a stream may be those that come late: pings tell before how long it takes when nothing is in the way.
+func TestTheFirstSampleOfAStreamIsAsOldAsItIs(t *testing.T) {
+	ca := certstest.NewAuthority(t)
+	trusted := ca.Trusted()
+	a, b := newNode(t, "a", ca.Peers(t, serverName, trusted), nil), newNode(t, "b", ca.Peers(t, serverName, trusted), nil)
+	introduce(a, b)
+	p := newProxy(t, b.view.Local().Stream)
+	through(p, a, b)
+	for _, n := range []*node{a, b} {
+		n.Add(ask(1))
+		n.start(t)
+	}
+	eventually(t, "pings are answered", func() bool {
+		a.Replication.mu.RLock()
+		peer := a.peers["b"]
+		a.Replication.mu.RUnlock()
+		if peer == nil {
+			return false
+		}
+		peer.mu.Lock()
+		defer peer.mu.Unlock()
+		return peer.ponged > 2
+	})
+	p.stall(true)
+	taken := time.Now()
+	a.collect(ask(1), 0, 7)
+	const stall = 800 * time.Millisecond
+	<-time.After(stall)
+	p.stall(false)
+	eventually(t, "the sample arrives", func() bool { _, ok := b.last(ask(1)); return ok })
+	if got, _ := b.last(ask(1)); got.Taken.Sub(taken) > stall/2 {
+		t.Errorf("it seems to be %s younger than it is", got.Taken.Sub(taken))
+	}
+}
+
 // What waits for a node that does not read is one sample of each query, and it is given up.
 func TestASlowNodeGetsTheNewestSamples(t *testing.T) {
 	ca := certstest.NewAuthority(t)

@@ -237,6 +237,9 @@ func (s *incoming) ping(content []byte) error {
 	if in.broken {
 		return errFrame
 	}
+	if sent := in.milliseconds(); !in.broken { // older versions do not say it
+		s.transit.delay(sent, s.r.Clock.Now(), s.begin) // or the first samples would seem to be as fast as any, however late they come
+	}
 	if time.Since(s.verified) >= s.r.timing.verify {
 		if err := s.r.TLS.Verify(s.conn.ConnectionState(), x509.ExtKeyUsageClientAuth); err != nil {
 			s.r.refuse(refusedTLS, s.conn, err)

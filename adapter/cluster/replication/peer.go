@@ -382,7 +382,10 @@ func (w *writer) ping() error {
 		}
 		w.verified = time.Now()
 	}
-	return w.write(kindPing, number(w.p.ping()))
+	n := w.p.ping()
+	return w.write(kindPing, func(to []byte) []byte {
+		return appendMilliseconds(binary.AppendUvarint(to, n), w.p.r.Clock.Now().Sub(w.begin))
+	})
 }
 
 func (w *writer) write(kind byte, fill func([]byte) []byte) error {

@@ -39,7 +39,7 @@ const (
 	kindSample                  // instant, age, sample
 	kindSnapshotDone            //
 	kindState                   // membership.State
-	kindPing                    // number
+	kindPing                    // number, instant
 	kindPong                    // number, from the other side
 	kindFetch                   // number, ID
 	kindFetched                 // number, and age and sample if there is one, from the other side
