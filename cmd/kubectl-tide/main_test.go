@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -21,7 +22,9 @@ import (
 // cluster answers as an API server, and is used through a kubeconfig with the namespace shop.
 type cluster struct {
 	kubeconfig string
-	asked      []string
+
+	mu    sync.Mutex // discovery asks several things at once
+	asked []string   // read once nothing asks any more
 }
 
 const (
@@ -53,7 +56,9 @@ func newCluster(t *testing.T, answers map[string]answer) *cluster {
 	t.Helper()
 	c := &cluster{}
 	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		c.mu.Lock()
 		c.asked = append(c.asked, r.URL.RequestURI())
+		c.mu.Unlock()
 		a, ok := answers[r.URL.Path]
 		if !ok {
 			http.NotFound(w, r)
