@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -194,6 +195,44 @@ func TestTheFirstSampleOfAStreamIsAsOldAsItIs(t *testing.T) {
 	p.stall(false)
 	eventually(t, "the sample arrives", func() bool { _, ok := b.last(ask(1)); return ok })
 	if got, _ := b.last(ask(1)); got.Taken.Sub(taken) > stall/2 {
+		t.Errorf("it seems to be %s younger than it is", got.Taken.Sub(taken))
+	}
+}
+
+// stepped is a clock that can be moved on.
+type stepped struct {
+	clock.RealClock
+	by atomic.Int64
+}
+
+func (s *stepped) Now() time.Time                  { return time.Now().Add(time.Duration(s.by.Load())) }
+func (s *stepped) Since(t time.Time) time.Duration { return s.Now().Sub(t) }
+
+// Even the first frame of a stream may wait: the greeting tells how long it takes when nothing is in the way.
+func TestASampleThatIsTheFirstFrameIsAsOldAsItIs(t *testing.T) {
+	ca := certstest.NewAuthority(t)
+	tls, now := ca.Peers(t, serverName, ca.Trusted()), &stepped{}
+	n := newNode(t, "a", tls, func(o *Options) { o.Clock = now })
+	n.Add(ask(1))
+	n.start(t)
+	config, err := tls.Client()
+	if err != nil {
+		t.Fatal(err)
+	}
+	taken := now.Now()
+	conn, _, err := dial(t, n, config, hello{Protocol: protocol, Cluster: "test", Node: "b", State: "active"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const late = 10 * time.Second
+	now.by.Add(int64(late))
+	s := Sample{Collector: "b", Result: sample.Result{Query: ask(1), Points: []sample.Point{{Milli: 7}}}}
+	content := appendSample(appendMilliseconds(appendMilliseconds(nil, time.Millisecond), 0), idOf(&s.Query), &s) // sent after 1 ms, and new
+	if _, err := conn.Write(appendFrame(nil, kindSample, raw(content))); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the sample arrives", func() bool { _, ok := n.last(ask(1)); return ok })
+	if got, _ := n.last(ask(1)); got.Taken.Sub(taken) > late/2 {
 		t.Errorf("it seems to be %s younger than it is", got.Taken.Sub(taken))
 	}
 }

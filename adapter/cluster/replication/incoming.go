@@ -109,6 +109,7 @@ func (s *incoming) greet() (reason string, err error) {
 	if err != nil {
 		return refusedFrame, err
 	}
+	s.transit.delay(0, s.r.Clock.Now(), s.begin) // the instants of samples count from the greeting
 	local := s.r.Membership.Local()
 	switch {
 	case h.Protocol != protocol:
@@ -238,7 +239,7 @@ func (s *incoming) ping(content []byte) error {
 		return errFrame
 	}
 	if sent := in.milliseconds(); !in.broken { // older versions do not say it
-		s.transit.delay(sent, s.r.Clock.Now(), s.begin) // or the first samples would seem to be as fast as any, however late they come
+		s.transit.delay(sent, s.r.Clock.Now(), s.begin) // or the first samples would seem to be as fast as the greeting, however slow that was
 	}
 	if time.Since(s.verified) >= s.r.timing.verify {
 		if err := s.r.TLS.Verify(s.conn.ConnectionState(), x509.ExtKeyUsageClientAuth); err != nil {
