@@ -184,14 +184,14 @@ func build(o Options, client kubernetes.Interface, mapper meta.RESTMapper, gette
 	a.secrets = newSecrets(client.CoreV1(), o.Clock)
 	schedule := collection.Options{
 		Registry: a.registry, Scales: a.scales, Insert: a.store.Insert, Clock: o.Clock, Registerer: o.Registerer, Log: o.Log.WithName("collection"),
-		Report: func(q sample.Query, points int, err error) { a.discovery.Report(q, points, err) },
+		Report: a.report,
 	}
 	if o.Cluster != nil {
 		schedule.Insert, schedule.Turn = o.Cluster.Insert, o.Cluster.Turn
 	}
 	a.scheduler = collection.New(schedule)
 	if o.Cluster != nil {
-		o.Cluster.Attach(cluster.Adapter{Insert: a.store.Insert, Answer: a.store.Answer, Reconsider: a.scheduler.Reconsider, Works: a.scheduler.Works, Want: a.wantRemote})
+		o.Cluster.Attach(cluster.Adapter{Insert: a.store.Insert, Report: a.report, Answer: a.store.Answer, Reconsider: a.scheduler.Reconsider, Works: a.scheduler.Works, Want: a.wantRemote})
 	}
 	a.discovery = discovery.New(discovery.Options{
 		Registry: a.registry, DefaultInterval: o.DefaultInterval, MaxAge: o.MaxAge, DisregardForeign: o.DisregardIncompatibleHPAs,
@@ -231,6 +231,15 @@ func build(o Options, client kubernetes.Interface, mapper meta.RESTMapper, gette
 		}
 	}
 	return a, nil
+}
+
+// report tells people how a collection ended, here or on another node.
+func (a *Adapter) report(r sample.Result) {
+	err := r.Err
+	if r.Warning != nil {
+		err = &collectors.Warning{Err: r.Warning}
+	}
+	a.discovery.Report(r.Query, len(r.Points), err)
 }
 
 // Registry takes the collectors. It must be filled before Run.

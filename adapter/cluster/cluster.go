@@ -56,6 +56,8 @@ type Membership interface {
 type Adapter struct {
 	// Insert stores a result; it is false if nobody asks for it, or a newer one is there.
 	Insert func(sample.Result) bool
+	// Report is told the outcome of another node's collection that Insert has taken, so that whoever leads can tell people.
+	Report func(sample.Result)
 	// Answer is what is stored.
 	Answer func(sample.Query) sample.Answer
 	// Reconsider has the adapter ask again whose turn each query is.
@@ -374,7 +376,9 @@ func (c *Cluster) Insert(r sample.Result) bool {
 
 // received stores what another node has collected.
 func (c *Cluster) received(_ string, s replication.Sample) {
-	c.adapter.Insert(s.Result)
+	if c.adapter.Insert(s.Result) {
+		c.adapter.Report(s.Result)
+	}
 	if c.note(s.Result, s.Collector) {
 		c.adapter.Works(s.Query)
 	}

@@ -64,7 +64,9 @@ type node struct {
 	store     *store.Store
 	scheduler *collection.Scheduler
 	remote    map[sample.Query]bool // under lab.mu
+	reports   map[string]string     // what was told of a metric last; under lab.mu
 	sourceOut atomic.Bool           // for this node
+	warns     atomic.Bool           // the source, when this node asks
 	cancel    context.CancelFunc
 	ended     chan struct{}
 }
@@ -150,7 +152,11 @@ func (c collector) Collect(context.Context) ([]sample.Point, error) {
 	c.lab.mu.Lock()
 	defer c.lab.mu.Unlock()
 	c.lab.asked[c.metric] = append(c.lab.asked[c.metric], time.Now())
-	return []sample.Point{{Milli: c.lab.value.Add(1)}}, nil
+	points := []sample.Point{{Milli: c.lab.value.Add(1)}}
+	if c.node.warns.Load() {
+		return points, &collectors.Warning{Err: errors.New("it may not be what was meant")}
+	}
+	return points, nil
 }
 
 func queryOf(i int) sample.Query {
@@ -166,7 +172,7 @@ func (l *lab) start(queries int) *node {
 func (l *lab) startNode(queries int, collects bool) *node {
 	l.Helper()
 	i := len(l.nodes) + 1
-	n := &node{at: netip.AddrFrom4([4]byte{10, 0, 0, byte(i)}), id: membership.NewID("node-"), remote: map[sample.Query]bool{}, ended: make(chan struct{})}
+	n := &node{at: netip.AddrFrom4([4]byte{10, 0, 0, byte(i)}), id: membership.NewID("node-"), remote: map[sample.Query]bool{}, reports: map[string]string{}, ended: make(chan struct{})}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	must(l.T, err)
 	metrics := prometheus.NewRegistry()
@@ -184,8 +190,13 @@ func (l *lab) startNode(queries int, collects bool) *node {
 	n.store = store.New(clock.RealClock{}, l.maxAge)
 	registry := collectors.NewRegistry()
 	registry.Register(sample.External, source{l, n}, "count")
-	n.scheduler = collection.New(collection.Options{Registry: registry, Insert: n.Insert, Turn: n.Turn, Log: logr.Discard()})
-	n.Attach(Adapter{Insert: n.store.Insert, Answer: n.store.Answer, Reconsider: n.scheduler.Reconsider, Works: n.scheduler.Works, Want: func(q sample.Query) func() {
+	report := func(r sample.Result) {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		n.reports[r.Query.Metric] = fmt.Sprint(len(r.Points), " ", r.Err, " ", r.Warning)
+	}
+	n.scheduler = collection.New(collection.Options{Registry: registry, Insert: n.Insert, Report: report, Turn: n.Turn, Log: logr.Discard()})
+	n.Attach(Adapter{Insert: n.store.Insert, Report: report, Answer: n.store.Answer, Reconsider: n.scheduler.Reconsider, Works: n.scheduler.Works, Want: func(q sample.Query) func() {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		n.remote[q] = true
@@ -510,6 +521,40 @@ func TestANodeThatDoesNotCollectReadsWhatOthersDo(t *testing.T) {
 	if err := engine.Ready(); err != nil {
 		t.Errorf("without adapters it is unready: %v", err)
 	}
+}
+
+// Whoever leads tells people how the collections of all nodes end.
+func TestEachNodeIsToldOfEachOutcome(t *testing.T) {
+	const queries = 10
+	l := newLab(t)
+	nodes := []*node{l.start(queries), l.start(queries), l.start(queries)}
+	l.settled(nodes...)
+	all := func(want string) func() error {
+		return func() error {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			for _, n := range nodes {
+				for i := range queries {
+					if got := n.reports[queryOf(i).Metric]; got != want {
+						return fmt.Errorf("%s was told %q of %s, want %q", n.id, got, queryOf(i).Metric, want)
+					}
+				}
+			}
+			return nil
+		}
+	}
+	each := func(do func(n *node)) {
+		for _, n := range nodes {
+			do(n)
+		}
+	}
+	l.eventually(5*interval, all("1 <nil> <nil>"))
+	each(func(n *node) { n.warns.Store(true) })
+	l.eventually(5*interval, all("1 <nil> it may not be what was meant"))
+	each(func(n *node) { n.sourceOut.Store(true) })
+	l.eventually(5*interval, all("0 the source does not answer <nil>"))
+	each(func(n *node) { n.warns.Store(false); n.sourceOut.Store(false) })
+	l.eventually(20*interval, all("1 <nil> <nil>"))
 }
 
 // A node that has lost a value asks the owner for it when it is read, and not more than once a second.

@@ -148,7 +148,7 @@ type soakNode struct {
 	others        map[sample.Query]bool // what other nodes want of it
 }
 
-// sequence is what the source has said of a metric: one number after another, and when.
+// sequence is what the source has said of a metric: one number after another, and when it was asked.
 type sequence struct {
 	last  int64
 	times []time.Time // of the last ones
@@ -309,6 +309,7 @@ type soakCollector struct {
 
 func (c soakCollector) Collect(context.Context) ([]sample.Point, error) {
 	const kept = 60
+	asked := time.Now() // a sample is as old as the question
 	c.node.stand()
 	s := c.node.soak
 	s.mu.Lock()
@@ -322,7 +323,7 @@ func (c soakCollector) Collect(context.Context) ([]sample.Point, error) {
 		s.said[c.metric] = said
 	}
 	said.last++
-	said.times = append(said.times, time.Now())
+	said.times = append(said.times, asked)
 	if len(said.times) > kept {
 		said.times = slices.Delete(said.times, 0, 1)
 	}
@@ -332,7 +333,7 @@ func (c soakCollector) Collect(context.Context) ([]sample.Point, error) {
 	return []sample.Point{{Milli: said.last}}, nil
 }
 
-// at is when the source said the value.
+// at is when the source was asked for the value.
 func (q *sequence) at(value int64) (time.Time, bool) {
 	i := len(q.times) - 1 - int(q.last-value)
 	if i < 0 || i >= len(q.times) {
@@ -378,7 +379,7 @@ func (s *soak) join(place int) {
 		Insert: func(r sample.Result) bool { n.stand(); return n.Insert(r) },
 		Turn:   func(q sample.Query) (bool, time.Time) { n.stand(); return n.Turn(q) },
 	})
-	n.Attach(Adapter{Insert: n.store.Insert, Answer: n.store.Answer, Reconsider: n.scheduler.Reconsider, Works: n.scheduler.Works, Want: func(q sample.Query) func() {
+	n.Attach(Adapter{Insert: n.store.Insert, Report: func(sample.Result) {}, Answer: n.store.Answer, Reconsider: n.scheduler.Reconsider, Works: n.scheduler.Works, Want: func(q sample.Query) func() {
 		s.mu.Lock()
 		n.others[q] = true
 		s.mu.Unlock()

@@ -57,9 +57,8 @@ type Options struct {
 	Scales   collectors.Scales
 	// Insert stores a result; it is false if nobody asks for it any more.
 	Insert func(sample.Result) bool
-	// Report is told the outcome of each collection: nil, a partial failure or a warning (points > 0), or why there is no value.
-	// It must not block. May be nil.
-	Report func(q sample.Query, points int, err error)
+	// Report is told the outcome of each collection that Insert has taken. It must not block. May be nil.
+	Report func(sample.Result)
 	// Turn is asked when a query is due: whether to collect it now, and if not, when to ask again. It is called from one goroutine
 	// that holds no lock, and must not block. Nil always collects.
 	Turn func(q sample.Query) (collect bool, next time.Time)
@@ -411,13 +410,13 @@ func (s *Scheduler) collect(ctx context.Context, j *job, started time.Time) {
 		s.finish(j, started, took, nil, false)
 		return
 	}
-	reported := err
+	var warning error
 	if len(points) > 0 && collectors.IsWarning(err) {
-		err = nil
+		warning, err = err, nil
 	}
 	s.metrics.observe(j.query, took, len(points), err, late)
-	if s.Insert(sample.Result{Query: j.query, Taken: started, Points: points, Err: err}) {
-		s.report(j.query, len(points), reported)
+	if r := (sample.Result{Query: j.query, Taken: started, Points: points, Err: err, Warning: warning}); s.Insert(r) && s.Report != nil {
+		s.Report(r)
 	}
 	if len(points) > 0 && (j.query.Kind == sample.Pods || j.query.Kind == sample.Resource) {
 		err = nil // some pods answered; the source works
@@ -569,12 +568,6 @@ func (s *Scheduler) pool(j *job) *pool {
 		return s.pools[1]
 	}
 	return s.pools[0]
-}
-
-func (s *Scheduler) report(q sample.Query, points int, err error) {
-	if s.Report != nil {
-		s.Report(q, points, err)
-	}
 }
 
 func (s *Scheduler) open(q sample.Query) (collectors.Collector, error) {

@@ -87,10 +87,14 @@ func newBench(t testing.TB, s *source, change func(*Options)) *bench {
 			b.results = append(b.results, r)
 			return b.wanted[r.Query]
 		},
-		Report: func(q sample.Query, points int, err error) {
+		Report: func(r sample.Result) {
 			b.mu.Lock()
 			defer b.mu.Unlock()
-			b.reports = append(b.reports, fmt.Sprintf("%s %d %v", q.Metric, points, err))
+			err := r.Err
+			if r.Warning != nil {
+				err = r.Warning
+			}
+			b.reports = append(b.reports, fmt.Sprintf("%s %d %v", r.Query.Metric, len(r.Points), err))
 		}}
 	if change != nil {
 		change(&o)

@@ -170,6 +170,8 @@ type Result struct {
 	Points []Point
 	// Err is why there are no points, or why some pods have none (then Points holds the rest).
 	Err error
+	// Warning is what people are told beside points that are complete.
+	Warning error
 }
 
 // State says what a reader may do with an Answer.

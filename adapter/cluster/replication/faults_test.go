@@ -237,6 +237,64 @@ func TestASampleThatIsTheFirstFrameIsAsOldAsItIs(t *testing.T) {
 	}
 }
 
+// Before a ping was answered quickly, nobody can tell how late a sample comes: none is sent.
+func TestSamplesWaitForAQuickStream(t *testing.T) {
+	ca := certstest.NewAuthority(t)
+	trusted := ca.Trusted()
+	now := &stepped{}
+	n := newNode(t, "a", ca.Peers(t, serverName, trusted), func(o *Options) { o.Clock = now })
+	n.Add(ask(1))
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = listener.Close() })
+	n.view.set([]membership.Node{n.view.Local(), {ID: "b", State: membership.Active, Collects: true, Stream: listener.Addr().String()}})
+	n.collect(ask(1), 0, 7)
+	n.start(t)
+	conn, err := tls.NewListener(listener, ca.Peers(t, serverName, trusted).Server()).Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	if err := conn.SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	in := &frames{from: bufio.NewReader(conn), limit: maxFrame}
+	if _, err := readHello(in, kindHello); err != nil {
+		t.Fatal(err)
+	}
+	if err := sendHello(conn, kindWelcome, hello{Protocol: protocol, Cluster: "test", Node: "b", State: "active"}); err != nil {
+		t.Fatal(err)
+	}
+	next := func() (kind byte, pong []byte) {
+		kind, content, err := in.next()
+		if err != nil {
+			t.Fatal(err)
+		}
+		rest := input{rest: string(content)}
+		return kind, appendFrame(nil, kindPong, number(rest.uvarint()))
+	}
+	for i, waits := range []time.Duration{time.Second, time.Second, 0} {
+		kind, pong := next()
+		if kind != kindPing {
+			t.Fatalf("frame %d is of kind %d", i, kind)
+		}
+		now.by.Add(int64(waits))
+		if _, err := conn.Write(pong); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for {
+		switch kind, _ := next(); kind {
+		case kindSample:
+			return
+		case kindPing:
+			t.Fatal("a ping was answered at once, and it still waits")
+		}
+	}
+}
+
 // What waits for a node that does not read is one sample of each query, and it is given up.
 func TestASlowNodeGetsTheNewestSamples(t *testing.T) {
 	ca := certstest.NewAuthority(t)

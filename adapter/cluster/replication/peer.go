@@ -31,14 +31,15 @@ type peer struct {
 	pings   []time.Time // that wait for their answer, the oldest first
 	ponged  uint64      // how many have been answered on this stream
 	lag     time.Duration
-	lost    time.Time // since when there is no stream; zero while there is one
+	ponging chan struct{} // has an item when an answer has come
+	lost    time.Time     // since when there is no stream; zero while there is one
 	fetches map[uint64]chan []byte
 	fetched uint64 // the number of the last one
 }
 
 func newPeer(r *Replication, node membership.Node) *peer {
 	return &peer{
-		r: r, node: node, lost: r.Clock.Now(), fetches: map[uint64]chan []byte{},
+		r: r, node: node, lost: r.Clock.Now(), ponging: make(chan struct{}, 1), fetches: map[uint64]chan []byte{},
 		queue: queue{metrics: r.metrics, wake: make(chan struct{}, 1)},
 	}
 }
@@ -163,6 +164,10 @@ func readHello(in *frames, want byte) (h hello, err error) {
 func (p *peer) begin() {
 	p.mu.Lock()
 	p.pings, p.ponged, p.lost = nil, 0, time.Time{}
+	select {
+	case <-p.ponging: // of the stream before
+	default:
+	}
 	p.mu.Unlock()
 	state := []byte(p.r.Membership.Local().State)
 	p.r.mu.RLock()
@@ -238,6 +243,10 @@ func (p *peer) pong(n uint64) {
 	answered := n - p.ponged
 	p.lag = p.r.Clock.Since(p.pings[answered-1])
 	p.pings, p.ponged = p.pings[answered:], n
+	select {
+	case p.ponging <- struct{}{}:
+	default:
+	}
 }
 
 // behind is how long what is sent to the node takes to get there, or since when nothing does.
@@ -329,6 +338,9 @@ type writer struct {
 // run returns nil when ctx has ended.
 func (w *writer) run(ctx context.Context) error {
 	t := w.p.r.timing
+	if err := w.settle(ctx); err != nil {
+		return err
+	}
 	heartbeat := time.NewTicker(t.heartbeat)
 	defer heartbeat.Stop()
 	pace := time.NewTimer(0)
@@ -350,6 +362,35 @@ func (w *writer) run(ctx context.Context) error {
 		case <-heartbeat.C:
 		}
 	}
+}
+
+const (
+	// quickly is how soon a ping is answered when nothing is in the way.
+	quickly = 100 * time.Millisecond
+	// maxSettling is how many pings may be slower.
+	maxSettling = 5
+)
+
+// settle pings until an answer comes quickly: the other side learns how long frames take when nothing is in the way. Otherwise the first
+// samples of a stream, if they wait somewhere, would seem to be as young as when they were sent.
+func (w *writer) settle(ctx context.Context) error {
+	for range maxSettling {
+		if err := w.ping(); err != nil {
+			return err
+		}
+		if err := w.out.Flush(); err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-w.p.ponging:
+		}
+		if w.p.behind() <= quickly {
+			return nil
+		}
+	}
+	return nil
 }
 
 // drain sends until nothing waits any more.

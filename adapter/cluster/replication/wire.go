@@ -119,6 +119,7 @@ const (
 	saysNothing = iota
 	saysNoData
 	saysError
+	saysWarning
 )
 
 // maxText bounds the text of an error that is sent.
@@ -140,8 +141,10 @@ const (
 func appendSample(to []byte, id queryID, s *Sample) []byte {
 	to = appendString(append(to, id[:]...), s.Collector)
 	switch {
-	case s.Err == nil:
+	case s.Err == nil && s.Warning == nil:
 		to = append(to, saysNothing)
+	case s.Err == nil:
+		to = appendString(append(to, saysWarning), cut(s.Warning.Error()))
 	case errors.Is(s.Err, sample.ErrNoData):
 		to = appendString(append(to, saysNoData), cut(s.Err.Error()))
 	default:
@@ -215,6 +218,8 @@ func decodeSample(text string) (Sample, error) {
 		s.Err = sample.NoData("%s", in.string())
 	case saysError:
 		s.Err = errors.New(in.string())
+	case saysWarning:
+		s.Warning = errors.New(in.string())
 	default:
 		in.broken = true
 	}

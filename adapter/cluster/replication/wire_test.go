@@ -34,6 +34,9 @@ func TestASampleIsReadAsItWasWritten(t *testing.T) {
 			s.Points = nil
 		}
 		s.Err = rapid.SampledFrom([]error{nil, errors.New("failed"), sample.NoData("nothing: %%d")}).Draw(t, "error")
+		if s.Err == nil {
+			s.Warning = rapid.SampledFrom([]error{nil, errors.New("several")}).Draw(t, "warning")
+		}
 		text := string(appendSample(nil, queryID{1, 2, 3}, &s))
 		in := input{rest: text}
 		if id := in.id(); id != (queryID{1, 2, 3}) {
@@ -45,6 +48,9 @@ func TestASampleIsReadAsItWasWritten(t *testing.T) {
 		}
 		if fmt.Sprint(got.Err) != fmt.Sprint(s.Err) || errors.Is(got.Err, sample.ErrNoData) != errors.Is(s.Err, sample.ErrNoData) {
 			t.Errorf("error %v, want %v", got.Err, s.Err)
+		}
+		if fmt.Sprint(got.Warning) != fmt.Sprint(s.Warning) {
+			t.Errorf("warning %v, want %v", got.Warning, s.Warning)
 		}
 		if diff := cmp.Diff(s.Points, got.Points); diff != "" || got.Collector != s.Collector {
 			t.Error(diff)
