@@ -18,13 +18,25 @@ define compile
   { print } END { if (tty && n) printf "\r\033[K" }'
 endef
 
+define build_demo
+$(call compile,lab,-o $(BIN)/lab ./test/lab/cmd/lab)
+$(call compile,demo,-o $(BIN)/demo ./test/demo)
+@$(BIN)/demo -list $(CHAPTER) >/dev/null # a name that is not known is told before the rest is compiled
+$(call compile,demo-shop,-o $(BIN)/demo-shop ./test/demo/shop)
+$(call compile,kubetide,-o $(BIN)/kubetide ./cmd/kubetide)
+endef
+
+CHAPTER ?=
 .PHONY: demo
-demo: ## Start a real control plane, install Kubetide, and show an HPA and an IHPA scaling (the first build takes minutes)
-	$(call compile,lab,-o $(BIN)/lab ./test/lab/cmd/lab)
-	$(call compile,kubetide,-o $(BIN)/kubetide ./cmd/kubetide)
-	$(call compile,demo-shop,-o $(BIN)/demo-shop ./test/demo/shop)
-	$(call compile,demo,-o $(BIN)/demo ./test/demo)
-	$(BIN)/demo
+demo: ## Tell what Kubetide does in five chapters, on a real control plane (CHAPTER="gray cluster" for some; the first build takes minutes)
+	$(build_demo)
+	@$(BIN)/demo $(CHAPTER)
+
+.PHONY: test-demo
+test-demo: ## The demo's whole story, and beside it each of its chapters alone
+	$(build_demo)
+	@{ echo story; $(BIN)/demo -list; } | xargs -P 2 -I{} bash -o pipefail -c \
+	  'chapter={}; $(BIN)/demo -keep=false -name demo-{} $${chapter#story} 2>&1 | sed -u "s/^/{}: /"'
 
 .PHONY: test
 test: lab-build test-unit test-e2e ## Everything: unit, property, integration and end-to-end tests

@@ -1,10 +1,11 @@
-// Command shop is the application of the demo: it takes orders and tells, as JSON, how many it takes a second.
+// Command shop is the application of the demo: it takes orders and tells, as JSON, how many it takes a second, and what time it is.
 package main
 
 import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"log"
 	"net"
 	"net/http"
@@ -17,6 +18,9 @@ import (
 
 // window is the span over which orders are averaged; short, so that the demo moves.
 const window = 5
+
+// grace is how long orders that have come may take when the shop is told to end.
+const grace = 3 * time.Second
 
 // orders counts by second, in a ring.
 type orders struct {
@@ -51,22 +55,35 @@ func (o *orders) perSecond(now time.Time) float64 {
 
 func main() {
 	var o orders
+	version := os.Getenv("VERSION")
 	mux := http.NewServeMux()
-	mux.HandleFunc("/order", func(w http.ResponseWriter, _ *http.Request) { o.add(time.Now()) })
+	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
+		o.add(time.Now())
+		_, _ = io.WriteString(w, version)
+	})
 	mux.HandleFunc("/healthz", func(http.ResponseWriter, *http.Request) {})
 	mux.HandleFunc("/metrics.json", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		_ = json.NewEncoder(w).Encode(map[string]any{"orders": map[string]float64{"per_second": o.perSecond(time.Now())}})
 	})
+	mux.HandleFunc("/clock.json", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(map[string]int64{"now": time.Now().UnixMilli()})
+	})
 	server := &http.Server{Addr: net.JoinHostPort(os.Getenv("POD_IP"), "8080"), Handler: mux, ReadHeaderTimeout: 5 * time.Second}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	ended := make(chan struct{})
 	go func() {
+		defer close(ended)
 		<-ctx.Done()
-		_ = server.Close()
+		bounded, cancel := context.WithTimeout(context.Background(), grace)
+		defer cancel()
+		_ = server.Shutdown(bounded) // what has come is answered
 	}()
 	err := server.ListenAndServe()
-	stop()
 	if !errors.Is(err, http.ErrServerClosed) {
 		log.Fatal(err)
 	}
+	<-ended
+	stop()
 }
