@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/url"
 	"strings"
 	"time"
@@ -110,14 +111,18 @@ is said, and asked for again.`,
 
 func (p plugin) queryMetricsCommand(config clientcmd.ClientConfig) *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "query hpa/NAME", Short: "Ask the metrics APIs for the metrics of an autoscaler, as its controller does",
-		Long: `Ask the metrics APIs for the metrics of an HPA or an IHPA, as the HPA's controller asks, and show each answer beside the target, or why
-there is none. It needs the right to list the metrics in the groups custom.metrics.k8s.io and external.metrics.k8s.io, and for metrics of type Pods
-the target's scale. Metrics of type Resource are metrics-server's; kubectl top pods shows those.`,
+		Use: "query hpa/NAME", Short: "Ask the metrics APIs for the metrics of an HPA, as its controller does",
+		Long: `Ask the metrics APIs for the metrics of an HPA, as its controller asks, and show each answer beside the target, or why there is none. It needs
+the right to list the metrics in the groups custom.metrics.k8s.io and external.metrics.k8s.io, and for metrics of type Pods the target's scale.
+Metrics of type Resource are metrics-server's; kubectl top pods shows those. What an IHPA asks for does not go through these APIs; "kubectl tide
+metrics list ihpa/NAME" shows it.`,
 		Example: `  kubectl tide metrics query hpa/cart -n shop`,
 	}
-	return p.asks(completes(cmd, config, hpas, ihpas), config, func(args []string) (question, error) {
+	return p.asks(completes(cmd, config, hpas), config, func(args []string) (question, error) {
 		of, err := oneMetered(cmd, args)
+		if err == nil && of.of.short == ihpas.short {
+			err = usageError{fmt.Errorf("what an IHPA asks for does not go through the metrics APIs: kubectl tide metrics list ihpa/%s shows it", of.name)}
+		}
 		return func(ctx context.Context, r *reader, as format) error {
 			a, err := r.ask(ctx, of)
 			if err != nil {
@@ -478,6 +483,8 @@ func (p printer) answers(a *answers) error {
 			rows = append(rows, []string{m.Metric, m.Type, dash(m.Target), dash(v.Object), v.Value, duration.HumanDuration(p.now.Sub(v.Time.Time)), ""})
 		}
 	}
-	table(p.out, rows)
-	return nil
+	var b strings.Builder
+	table(&b, rows)
+	_, err := io.WriteString(p.out, trim(b.String()))
+	return err
 }

@@ -131,11 +131,12 @@ func TestMetricsOfAnAutoscaler(t *testing.T) {
 			[]string{"prometheus  ", "     3  "}, []string{"metric cpu is not collected: metrics-server answers it for HPAs"}},
 		"what is asked for as JSON": {"metrics list hpa cart -o json", 0, []string{`"kind": "SampleList"`, `"cause": "Prometheus: connection refused\u001b[2J"`}, []string{`"type=other"`}, []string{"metric cpu"}},
 		"what the APIs answer": {"metrics query hpa/cart", 1,
-			[]string{"queue-length  External  30 a pod  -           60     4s", "requests      Pods      10 a pod  Pod/cart-2  2      9s", "connection refused", "cpu           Resource  80%       -           -      -    metrics-server's"},
+			[]string{"queue-length  External  30 a pod  -           60     4s\n", "requests      Pods      10 a pod  Pod/cart-2  2      9s", "connection refused", "cpu           Resource  80%       -           -      -    metrics-server's"},
 			nil, []string{"1 of 4 metrics have no answer"}},
 		"what the APIs answer as YAML":    {"metrics query hpa/cart -o yaml", 1, []string{"kind: MetricAnswers\n", "path: " + podsPath + "?labelSelector=app%3Dcart\n", "path: " + externalPath + "?labelSelector=type%3Dsqs-queue-length\n"}, nil, []string{"1 of 4"}},
 		"an HPA that is not there":        {"metrics list hpa/other", 1, nil, nil, []string{"could not find the requested resource"}},
 		"a type that asks for no metrics": {"metrics query deployment/cart", 2, nil, nil, []string{"what it is about is hpa (HorizontalPodAutoscaler) and ihpa"}},
+		"the APIs about an IHPA":          {"metrics query ihpa/cart", 2, nil, nil, []string{"does not go through the metrics APIs: kubectl tide metrics list ihpa/cart shows it"}},
 		"no autoscaler":                   {"metrics query", 2, nil, nil, []string{"name one object"}},
 		"an unknown command":              {"metrics show", 2, nil, nil, []string{`there is no command "show"; see kubectl tide metrics --help`}},
 		"a watch without a pause":         {"metrics watch --interval=1ms", 2, nil, nil, []string{"--interval must be 100ms at least, not 1ms"}},
@@ -223,7 +224,8 @@ func TestCompletion(t *testing.T) {
 		"/apis/zalando.org/v1/namespaces/shop/stacksets": {200, document(t, "{items: [{metadata: {name: front}}]}")},
 	}
 	for args, want := range map[string]string{
-		"metrics query ":            "hpa/\nihpa/\n:6\n",
+		"metrics query ":            "hpa/\n:6\n",
+		"metrics list ":             "hpa/\nihpa/\n:6\n",
 		"metrics list hpa/":         "hpa/cart\nhpa/till\n:4\n",
 		"metrics list hpa ":         "cart\ntill\n:4\n",
 		"explain ihpa/":             ":5\n", // may not be listed
