@@ -1,5 +1,6 @@
-// Command generate writes the pages of docs/reference: a page for each API group from the CRDs, and one of the server's flags from
-// internal/config. `make generate` runs it.
+// Command generate writes the pages of docs/reference: a page for each API group from the CRDs, one of the server's flags from
+// internal/config, and those of annotations, Events and conditions from the lists here, which tests hold to the code. `make generate`
+// runs it.
 package main
 
 import (
@@ -43,7 +44,9 @@ func pages(root string) (map[string]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := map[string]string{"flags.md": flagsPage(flags)}
+	out := map[string]string{
+		"flags.md": flagsPage(flags), "annotations.md": annotationsPage(), "events.md": eventsPage(subjects), "conditions.md": conditionsPage(subjects),
+	}
 	maps.Copy(out, groupPages(kinds))
 	return out, nil
 }
