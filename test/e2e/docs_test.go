@@ -18,6 +18,8 @@ import (
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	"k8s.io/apimachinery/pkg/api/resource"
 	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
+
+	"github.com/kubetide/kubetide/test/docs/blocks"
 )
 
 // placeholders are what the pages' examples name and the lab has under another name. All else is applied as it stands.
@@ -50,19 +52,18 @@ var pages = map[string]map[string]between{
 	"collectors/skipper.md":      nil,
 }
 
-var (
-	yamlBlock   = regexp.MustCompile("(?ms)^```yaml\n(.*?)^```$")
-	exampleFile = regexp.MustCompile(`\]\(\.\./\.\./(deploy/examples/[^)]+\.yaml)\)`)
-)
+var exampleFile = regexp.MustCompile(`\]\(\.\./\.\./(deploy/examples/[^)]+\.yaml)\)`)
 
-// examples are the whole manifests of a page: its YAML that names a kind, and the files of deploy/examples that it leads to.
+// examples are the whole manifests of a page, and the files of deploy/examples that it leads to.
 func examples(t *testing.T, page string) (manifests []string) {
 	t.Helper()
 	text, err := os.ReadFile("../../docs/" + page)
 	must(t, err)
-	for _, block := range yamlBlock.FindAllStringSubmatch(string(text), -1) {
-		if strings.Contains("\n"+block[1], "\nkind: ") {
-			manifests = append(manifests, block[1])
+	all, err := blocks.Parse(page, string(text))
+	must(t, err)
+	for _, b := range all {
+		if b.Is == blocks.Manifest {
+			manifests = append(manifests, b.Text)
 		}
 	}
 	for _, link := range exampleFile.FindAllStringSubmatch(string(text), -1) {

@@ -17,7 +17,7 @@ import (
 
 // jobs is the namespace of external algorithms' jobs, and algorithm the image of one: kubectl, which applies a file.
 const (
-	jobs      = "algorithm-jobs"
+	jobs      = "forecasts"
 	algorithm = "algorithm"
 )
 
