@@ -26,7 +26,7 @@ var flagsOfKubeMetricsAdapter = strings.Fields(`
 	client-ca-file profiling v`)
 
 func TestThePageOfMovingInSaysWhatBecomesOfEveryFlag(t *testing.T) {
-	text, err := os.ReadFile("../../docs/moving-from-kube-metrics-adapter.md")
+	text, err := os.ReadFile("../../docs/how-to/moving-from-kube-metrics-adapter.md")
 	if err != nil {
 		t.Fatal(err)
 	}
