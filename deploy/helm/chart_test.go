@@ -364,3 +364,20 @@ func TestTheCRDsStayUnlessToldOtherwise(t *testing.T) {
 		}
 	}
 }
+
+// An APIService that nobody answers would be unavailable for ever.
+func TestWorkloadsAloneHaveNoAPIServices(t *testing.T) {
+	for modules, want := range map[string]bool{
+		"[stackset, step]": false,
+		"[engine]":         true,
+		"[adapter]":        true,
+	} {
+		out, err := template(t, "modules: "+modules)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Contains(out, "name: v1alpha1.tide.kubetide.io"); got != want {
+			t.Errorf("%s: the APIService is there: %t, want %t", modules, got, want)
+		}
+	}
+}

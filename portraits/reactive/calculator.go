@@ -478,18 +478,6 @@ func (m *measurement) proposePerPod(p *Proposal, total int64) {
 	external, status := m.in.Metric.Type == autoscalingv2.ExternalMetricSourceType, float64(m.in.StatusReplicas)
 	p.Ratio = float64(total) / (float64(m.target) * status)
 	p.Assumed = p.Ratio
-	switch want := math.Ceil(float64(total) / float64(m.target)); {
-	case m.in.Tolerance.within(p.Ratio):
-		p.Replicas = m.in.StatusReplicas
-		p.Reason = m.text(p, "is within the tolerance %s: %d pods are kept", m.in.Tolerance, p.Replicas)
-	case external && want > math.MaxInt32:
-		p.Replicas = math.MaxInt32
-		p.Reason = "the sum divided by the target is more than can be counted"
-	default:
-		if m.toInt32(p, want) && !m.terse {
-			p.Reason = fmt.Sprintf("%s in all, divided by the target %s: %d pods", milli(total), milli(m.target), p.Replicas)
-		}
-	}
 	switch avg := math.Ceil(float64(total) / status); {
 	case external && float64(total) >= math.MaxInt64:
 		p.Usage = math.MaxInt64
@@ -501,6 +489,18 @@ func (m *measurement) proposePerPod(p *Proposal, total int64) {
 		p.Usage = math.MaxInt64
 	default:
 		p.Usage, p.Overflow = math.MinInt64, !m.in.Options.Saturate
+	}
+	switch want := math.Ceil(float64(total) / float64(m.target)); {
+	case m.in.Tolerance.within(p.Ratio):
+		p.Replicas = m.in.StatusReplicas
+		p.Reason = m.text(p, "is within the tolerance %s: %d pods are kept", m.in.Tolerance, p.Replicas)
+	case external && want > math.MaxInt32:
+		p.Replicas = math.MaxInt32
+		p.Reason = "the sum divided by the target is more than can be counted"
+	default:
+		if m.toInt32(p, want) && !m.terse {
+			p.Reason = fmt.Sprintf("%s in all, divided by the target %s: %d pods", milli(total), milli(m.target), p.Replicas)
+		}
 	}
 }
 

@@ -54,7 +54,7 @@ const stubs = "192.0.2.11:18000"
 const clusterDomain = "cluster.example"
 
 func TestMain(m *testing.M) {
-	lab.Enter(os.Stderr, "prometheus", "promtool", "skipper", "sqs", "helm")
+	lab.Enter(os.Stderr, "metrics-server", "prometheus", "promtool", "skipper", "sqs", "helm")
 	ctrl.SetLogger(logr.Discard())
 	code, err := run(m)
 	if err != nil {

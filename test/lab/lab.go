@@ -98,7 +98,7 @@ type Lab struct {
 
 // Main is TestMain's body: it builds what is missing, runs the test binary inside the namespaces, and exits with its result. The
 // parts that tests start besides the control plane are named, since nothing can be built or installed inside: "prometheus",
-// "skipper", "sqs".
+// "skipper", "metrics-server", "sqs".
 func Main(m *testing.M, parts ...string) {
 	Enter(os.Stderr, parts...)
 	os.Exit(m.Run())
@@ -110,7 +110,7 @@ func Enter(progress io.Writer, parts ...string) {
 	EnterStage()
 	if !namespace.Inside() {
 		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-		_, err := build.Binaries(ctx, progress, append(parts, build.Core...)...)
+		_, err := build.Binaries(ctx, progress, append(parts, build.ControlPlane...)...)
 		stop()
 		if err != nil {
 			fmt.Fprintln(os.Stderr, "lab: "+err.Error())

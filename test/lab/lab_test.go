@@ -42,7 +42,7 @@ var (
 const image = "example.org/lab/testserver"
 
 func TestMain(m *testing.M) {
-	lab.Enter(os.Stderr, "prometheus", "skipper", "sqs")
+	lab.Enter(os.Stderr, "metrics-server", "prometheus", "skipper", "sqs")
 	os.Exit(func() int {
 		var err error
 		if folder, err = os.MkdirTemp("", "lab-test-"); err != nil {

@@ -83,9 +83,6 @@ var components = []component{
 // ControlPlane names the binaries that every lab needs.
 var ControlPlane = []string{"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl", "kwok"}
 
-// Core names the binaries of a lab with metrics-server: what people need who start one by hand. Go alone builds them.
-var Core = append([]string{"metrics-server"}, ControlPlane...)
-
 // All names every binary that can be built.
 func All() []string {
 	var names []string

@@ -26,7 +26,7 @@ import (
 func main() {
 	// The lab's own process passes here three times: outside, as process 1 inside, and as the program inside.
 	if len(os.Args) > 1 && os.Args[1] == "run" {
-		lab.Enter(os.Stderr)
+		lab.Enter(os.Stderr) // up has built what it needs
 	} else {
 		lab.EnterStage()
 	}
@@ -114,7 +114,7 @@ func upCommand(name *string) *cobra.Command {
 			if err := o.parse(); err != nil {
 				return err
 			}
-			return up(cmd.Context(), state{*name}, os.Args[slices.Index(os.Args, "up")+1:])
+			return up(cmd.Context(), state{*name}, o.lab.MetricsServer, os.Args[slices.Index(os.Args, "up")+1:])
 		},
 	}
 	o.register(cmd)
@@ -123,7 +123,7 @@ func upCommand(name *string) *cobra.Command {
 
 // up starts this command again as `lab run`, detached, and waits until the lab is ready. If it is interrupted or fails,
 // nothing stays.
-func up(ctx context.Context, s state, args []string) error {
+func up(ctx context.Context, s state, metricsServer bool, args []string) error {
 	if s.running() != 0 {
 		return fmt.Errorf("the lab %q is up already: use it (KUBECONFIG=%s) or end it with: lab down --name %s", s.name, s.kubeconfig(), s.name)
 	}
@@ -133,7 +133,11 @@ func up(ctx context.Context, s state, args []string) error {
 	if err := os.MkdirAll(s.dir(), 0o700); err != nil {
 		return err
 	}
-	if _, err := build.Binaries(ctx, os.Stderr, build.Core...); err != nil {
+	want := build.ControlPlane
+	if metricsServer {
+		want = append([]string{"metrics-server"}, want...)
+	}
+	if _, err := build.Binaries(ctx, os.Stderr, want...); err != nil {
 		return err
 	}
 	log, err := os.Create(s.log())
