@@ -374,9 +374,9 @@ func (c *Cluster) Insert(r sample.Result) bool {
 	return true
 }
 
-// received stores what another node has collected.
-func (c *Cluster) received(_ string, s replication.Sample) {
-	if c.adapter.Insert(s.Result) {
+// received stores what another node has collected. Who adds a query holds what Report needs; the next sample is reported.
+func (c *Cluster) received(s replication.Sample, held bool) {
+	if c.adapter.Insert(s.Result) && !held {
 		c.adapter.Report(s.Result)
 	}
 	if c.note(s.Result, s.Collector) {
@@ -469,7 +469,7 @@ func (c *Cluster) Fetch(ctx context.Context, kind sample.Kind, namespace, metric
 		}
 		wg.Go(func() {
 			if s, err := c.replication.Fetch(ctx, a.node, a.query); err == nil {
-				c.received(a.node, s)
+				c.received(s, false)
 				came.Store(true)
 			}
 		})

@@ -80,7 +80,7 @@ func BenchmarkPublish(b *testing.B) {
 	const queries, over = 10_000, 15 * time.Second
 	var came atomic.Int64
 	nodes := clusterWith(b, usual, 5, func(i int, o *Options) {
-		o.Deliver = func(string, Sample) { came.Add(1) }
+		o.Deliver = func(Sample, bool) { came.Add(1) }
 		o.Lookup = func(sample.Query) (Sample, bool) { return Sample{}, false }
 	})
 	for _, n := range nodes {

@@ -280,7 +280,7 @@ func (s *incoming) sample(content []byte) error {
 	if q == nil {
 		return nil
 	}
-	if err := r.deliver(q, h); !errors.Is(err, errOwn) {
+	if err := r.deliver(q, h, false); !errors.Is(err, errOwn) {
 		return err
 	}
 	return nil

@@ -74,8 +74,9 @@ type Options struct {
 	// Listener takes the streams of other nodes. Run closes it.
 	Listener net.Listener
 	TLS      *certs.Peers
-	// Deliver takes a sample of a query that was added, from the node that sent it. Samples may come twice, and older ones later.
-	Deliver func(from string, s Sample)
+	// Deliver takes a sample of a query that was added. Samples may come twice, and older ones later. One that was held came before its query was
+	// added; Add delivers it, so whoever adds may hold locks of its own.
+	Deliver func(s Sample, held bool)
 	// WantsChanged is told what a node wants from now on, and what no longer.
 	WantsChanged func(from string, added, withdrawn []sample.Query)
 	// StateChanged is told the state of a node when its stream begins, and when it changes. May be nil.
@@ -156,7 +157,7 @@ func (r *Replication) Add(q sample.Query) {
 	r.unhold(added.id)
 	r.mu.Unlock()
 	if found && r.Clock.Since(held.came) <= holdFor {
-		if err := r.deliver(added, held); err != nil {
+		if err := r.deliver(added, held, true); err != nil {
 			r.Log.V(1).Info("A sample is dropped", "from", held.from, "error", err.Error())
 		}
 	}
@@ -369,7 +370,7 @@ func (r *Replication) unhold(id queryID) {
 var errOwn = errors.New("the sample is this node's own")
 
 // deliver decodes a sample and hands it on.
-func (r *Replication) deliver(q *query, h heldSample) error {
+func (r *Replication) deliver(q *query, h heldSample, held bool) error {
 	s, err := decodeSample(h.content)
 	if err != nil {
 		return err
@@ -382,7 +383,7 @@ func (r *Replication) deliver(q *query, h heldSample) error {
 		return nil
 	}
 	s.Query, s.Taken = q.Query, h.taken
-	r.Deliver(h.from, s)
+	r.Deliver(s, held)
 	return nil
 }
 

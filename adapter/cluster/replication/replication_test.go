@@ -102,6 +102,7 @@ type node struct {
 	mu       sync.Mutex
 	samples  map[sample.Query]Sample // the last of each query, as the store keeps it
 	delivers int
+	waited   map[sample.Query]bool   // whether the last one was held
 	own      map[sample.Query]Sample // what Lookup finds
 	wants    map[string][]sample.Query
 	states   map[string]membership.State
@@ -142,16 +143,17 @@ func newNode(t testing.TB, id string, tls *certs.Peers, change func(*Options)) *
 		t.Fatal(err)
 	}
 	n := &node{
-		id: id, view: &view{id: id}, registry: prometheus.NewRegistry(), samples: map[sample.Query]Sample{}, own: map[sample.Query]Sample{},
+		id: id, view: &view{id: id}, registry: prometheus.NewRegistry(), samples: map[sample.Query]Sample{}, waited: map[sample.Query]bool{}, own: map[sample.Query]Sample{},
 		wants: map[string][]sample.Query{}, states: map[string]membership.State{},
 	}
 	n.view.nodes = []membership.Node{{ID: id, State: membership.Active, Collects: true, Stream: listener.Addr().String()}}
 	o := Options{
 		Membership: n.view, Cluster: "test", Listener: listener, TLS: tls, Registerer: n.registry, Log: testr.NewWithInterface(t, testr.Options{}),
-		Deliver: func(_ string, s Sample) {
+		Deliver: func(s Sample, held bool) {
 			n.mu.Lock()
 			defer n.mu.Unlock()
 			n.delivers++
+			n.waited[s.Query] = held
 			if before, ok := n.samples[s.Query]; !ok || !before.Taken.After(s.Taken) {
 				n.samples[s.Query] = s
 			}
@@ -624,6 +626,19 @@ func TestTheYoungestSampleThatComesBeforeItsQueryCounts(t *testing.T) {
 	eventually(t, "it is delivered", func() bool { _, ok := b.last(ask(1)); return ok })
 	if got, _ := b.last(ask(1)); got.Points[0].Milli != 7 {
 		t.Errorf("%+v", got)
+	}
+	waited := func() bool {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		return b.waited[ask(1)]
+	}
+	if !waited() {
+		t.Error("it does not say that it was held")
+	}
+	collector.collect(ask(1), 0, 9)
+	eventually(t, "the next one is delivered", func() bool { got, _ := b.last(ask(1)); return got.Points[0].Milli == 9 })
+	if waited() {
+		t.Error("it says that it was held")
 	}
 }
 
