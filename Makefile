@@ -39,7 +39,7 @@ test-demo: ## The demo's whole story, and beside it each of its chapters alone
 	  'chapter={}; $(BIN)/demo -keep=false -name demo-{} $${chapter#story} 2>&1 | sed -u "s/^/{}: /"'
 
 .PHONY: test
-test: lab-build test-unit test-e2e ## Everything: unit, property, integration and end-to-end tests
+test: lab-build test-unit test-e2e test-demo ## Everything: unit, property, integration and end-to-end tests, and the demo
 
 .PHONY: test-unit
 test-unit: ## Unit, property and fuzz-seed tests, with the race detector

@@ -298,7 +298,7 @@ func (r reader) render(ctx context.Context, values string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	cmd := exec.CommandContext(ctx, binaries["helm"], "template", "kubetide", repository+"/deploy/helm/kubetide", "--namespace="+r.namespace, "--values=-")
+	cmd := exec.CommandContext(ctx, binaries["helm"], "template", "kubetide", repository+"/deploy/helm/kubetide", "--namespace="+r.namespace, "--set=crds.install=false", "--values=-")
 	cmd.Stdin, cmd.Env = strings.NewReader(values), r.env
 	out, err := cmd.CombinedOutput()
 	if err != nil {
