@@ -339,7 +339,7 @@ func showsOnce(texts ...string) func(*picture) error {
 
 func TestTopIsDrawnAnewOnATerminal(t *testing.T) {
 	c := newTopCluster(t)
-	c.hpas = []*autoscalingv2.HorizontalPodAutoscaler{topHPA("shop", "web", 4, 70)}
+	c.change(func() { c.hpas = []*autoscalingv2.HorizontalPodAutoscaler{topHPA("shop", "web", 4, 70)} })
 	x := onATerminal(t, c.kubeconfig, "top --watch --interval 1s", nil, 80, 10)
 	x.shows(is(`NAME       TARGET           DEMAND  REPLICAS  MIN  MAX  HEADROOM  TO MAX
 [yellow] ihpa/cart  Deployment/cart  9       4 -> 9    2    10   10 %      -
@@ -360,10 +360,12 @@ hpa/web  Deployment/web  5.6     4 -> 6    1    10   40 %      -
 
 func TestTopKeepsWithinATerminalThatGetsSmaller(t *testing.T) {
 	c := newTopCluster(t)
-	c.ihpas, c.hpas = nil, nil
-	for i := range 9 {
-		c.hpas = append(c.hpas, topHPA("shop", fmt.Sprintf("web-%d", i), 4, 70))
-	}
+	c.change(func() {
+		c.ihpas, c.hpas = nil, nil
+		for i := range 9 {
+			c.hpas = append(c.hpas, topHPA("shop", fmt.Sprintf("web-%d", i), 4, 70))
+		}
+	})
 	x := onATerminal(t, c.kubeconfig, "top --watch --interval 1s", nil, 80, 24)
 	x.shows(showsOnce("NAME", "hpa/web-0", "hpa/web-8", "TO MAX"))
 	x.resize(30, 6)

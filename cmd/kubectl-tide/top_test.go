@@ -339,8 +339,11 @@ func (c *topCluster) change(do func()) {
 }
 
 func (c *topCluster) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if c.before != nil {
-		c.before(r.Context())
+	c.mu.Lock()
+	before := c.before
+	c.mu.Unlock()
+	if before != nil {
+		before(r.Context())
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -554,7 +557,7 @@ func (w *topWatch) has(text string, want ...string) {
 
 func TestTopWatchesTheDemandRise(t *testing.T) {
 	c := newTopCluster(t)
-	c.ihpas = []*kapacity.IntelligentHorizontalPodAutoscaler{topIHPA("shop", "cart", 2, 2)}
+	c.change(func() { c.ihpas = []*kapacity.IntelligentHorizontalPodAutoscaler{topIHPA("shop", "cart", 2, 2)} })
 	w := watchTop(t, c, metered{})
 	w.has(w.out.next(t), "ihpa/cart  Deployment/cart  2       2         2    10   80 %      -")
 	c.change(func() { c.ihpas[0] = topIHPA("shop", "cart", 2, 4) })
@@ -577,7 +580,7 @@ func TestTopWatchesTheDemandRise(t *testing.T) {
 
 func TestTopKeepsTheLastTableWhileNobodyAnswers(t *testing.T) {
 	c := newTopCluster(t)
-	c.codes[listIHPAs] = 403
+	c.change(func() { c.codes[listIHPAs] = 403 })
 	w := watchTop(t, c, metered{})
 	w.has(w.out.next(t), "hpa/web", "! you may not list "+listIHPAs)
 	w.after(5 * time.Second)
@@ -606,10 +609,12 @@ func TestTopOfOneEndsWithIt(t *testing.T) {
 
 func TestTopWaitsForNoAnswerAfterCtrlC(t *testing.T) {
 	c, asked := newTopCluster(t), make(chan struct{}, 1)
-	c.before = func(request context.Context) {
-		asked <- struct{}{}
-		<-request.Done()
-	}
+	c.change(func() {
+		c.before = func(request context.Context) {
+			asked <- struct{}{}
+			<-request.Done()
+		}
+	})
 	w := watchTop(t, c, metered{})
 	select {
 	case <-asked:
