@@ -393,7 +393,14 @@ func TestARolloutLosesNoRead(t *testing.T) {
 	workload(t, ns, "Deployment", "shop", 1, "")
 	create(t, ns, "%s", badAnnotation{`metric-config.external.floor.static/value: "1"`, staticMetric, nil}.yaml("shop"))
 	path := externalV1beta1 + "/namespaces/" + ns + "/floor?labelSelector=type%3Dstatic"
-	eventually(t, 10*time.Second, func() error { _, err := raw(t.Context(), path); return err })
+	eventually(t, 30*time.Second, func() error {
+		for range 30 { // by both servers, of which the aggregator takes any
+			if _, err := raw(t.Context(), path); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 
 	ctx, stop := context.WithCancel(t.Context())
 	var reads, failed int
