@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -31,6 +32,8 @@ type three struct {
 	direct  http.RoundTripper // past the aggregator
 
 	aggregated http.RoundTripper
+
+	broken atomic.Bool // all sources
 
 	mu    sync.Mutex
 	asked map[string][]asking // by path of the source
@@ -57,6 +60,10 @@ func startServers(t *testing.T, servers, metrics int) (c *three, stop func()) {
 		c.mu.Lock()
 		c.asked[r.URL.Path] = append(c.asked[r.URL.Path], asking{now, by})
 		c.mu.Unlock()
+		if c.broken.Load() {
+			http.Error(w, "closed", http.StatusInternalServerError)
+			return
+		}
 		fmt.Fprintf(w, `{"now": %d}`, now.UnixMilli())
 	})
 	var hpas strings.Builder
@@ -400,6 +407,7 @@ func TestThreeServersShareTheCollecting(t *testing.T) {
 		{"a rolling update", c.rollingUpdate},
 		{"new certificates", c.newCertificates},
 		{"the API server is away", c.apiServerIsAway},
+		{"the sources fail", c.sourcesFail},
 	})
 }
 
@@ -439,6 +447,30 @@ func (c *three) atRest() {
 	c.spend(4 * threeInterval)
 	c.checkAll("at rest", stop(), threeInterval+2*time.Second)
 	c.wantAskedOnce(4)
+}
+
+// Each HPA is told that its source fails, and that it works again, whoever collects its metric and whoever leads.
+func (c *three) sourcesFail() {
+	told := func(reason string) func() error {
+		return func() error {
+			list, err := kube.CoreV1().Events(c.ns).List(c.Context(), metav1.ListOptions{FieldSelector: "reason=" + reason})
+			if err != nil {
+				return err
+			}
+			hpas := map[string]bool{}
+			for _, e := range list.Items {
+				hpas[e.InvolvedObject.Name] = true
+			}
+			if len(hpas) != c.metrics {
+				return fmt.Errorf("%d of %d HPAs have an Event %s", len(hpas), c.metrics, reason)
+			}
+			return nil
+		}
+	}
+	c.broken.Store(true)
+	eventually(c.T, time.Minute, told("MetricCollectionFailed"))
+	c.broken.Store(false)
+	eventually(c.T, 2*time.Minute, told("MetricCollectionRecovered"))
 }
 
 // forget forgets what sources were asked until now.
