@@ -210,15 +210,16 @@ var commands = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	// A page's installation of Kubetide is tried, and not carried out: there is one, with the settings of these tests.
+	// A page's installation of Kubetide is tried, and not carried out: there is one, with the settings of these tests, some of which scale it.
 	kubectl := fmt.Sprintf(`#!/bin/bash
 for arg; do
   case $arg in
   apply | create | delete) changes=1 ;;
   -k | -k=* | --kustomize | --kustomize=*) folder=1 ;;
+  --server-side) force=--force-conflicts ;;
   esac
 done
-[ "$changes$folder" != 11 ] || set -- "$@" --dry-run=server
+[ "$changes$folder" != 11 ] || set -- "$@" --dry-run=server $force
 exec %q "$@"
 `, cluster.KubectlPath())
 	return dir, errors.Join(
