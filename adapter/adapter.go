@@ -86,8 +86,8 @@ type Options struct {
 	// Cluster shares the collecting with other servers; nil for one that is alone.
 	Cluster *cluster.Cluster
 
-	// Elected is closed when this process may write Events; nil if it may at once.
-	Elected <-chan struct{}
+	// AwaitLead has it write no Events until Lead.
+	AwaitLead bool
 	// Registerer takes the metrics; none if nil.
 	Registerer prometheus.Registerer
 	Log        logr.Logger
@@ -195,7 +195,7 @@ func build(o Options, client kubernetes.Interface, mapper meta.RESTMapper, gette
 	}
 	a.discovery = discovery.New(discovery.Options{
 		Registry: a.registry, DefaultInterval: o.DefaultInterval, MaxAge: o.MaxAge, DisregardForeign: o.DisregardIncompatibleHPAs,
-		Add: a.serve, Remove: a.unserve, Bar: a.store.Bar, Answer: a.store.Answer, Clock: o.Clock, Registerer: o.Registerer, Elected: o.Elected, Log: o.Log.WithName("discovery"),
+		Add: a.serve, Remove: a.unserve, Bar: a.store.Bar, Answer: a.store.Answer, Clock: o.Clock, Registerer: o.Registerer, AwaitLead: o.AwaitLead, Log: o.Log.WithName("discovery"),
 		Recorder: a.events.NewRecorder(scheme.Scheme, corev1.EventSource{Component: "kubetide"}),
 	})
 	a.routes = newRoutes(o, a.Recollect)
@@ -232,6 +232,9 @@ func build(o Options, client kubernetes.Interface, mapper meta.RESTMapper, gette
 	}
 	return a, nil
 }
+
+// Lead says whether this process writes the Events from now on. One that begins to tells what is wrong at that time.
+func (a *Adapter) Lead(leads bool) { a.discovery.Lead(leads) }
 
 // report tells people how a collection ended, here or on another node.
 func (a *Adapter) report(r sample.Result) {
@@ -388,7 +391,6 @@ func (a *Adapter) Run(ctx context.Context) error {
 		group.Go(func() error { return c.Run(ctx) })
 	}
 	group.Go(func() error { a.scheduler.Run(ctx); return nil })
-	group.Go(func() error { a.discovery.Run(ctx); return nil })
 	group.Go(func() error { a.routes.run(ctx); return nil })
 	group.Go(func() error { return a.warmUp(ctx) })
 	return group.Wait()

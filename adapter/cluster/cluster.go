@@ -376,8 +376,15 @@ func (c *Cluster) Insert(r sample.Result) bool {
 
 // received stores what another node has collected. Who adds a query holds what Report needs; the next sample is reported.
 func (c *Cluster) received(s replication.Sample, held bool) {
-	if c.adapter.Insert(s.Result) && !held {
-		c.adapter.Report(s.Result)
+	outcome := s.Result
+	if whole := outcome.Query.Kind == sample.Object || outcome.Query.Kind == sample.External; whole && outcome.Err != nil && len(outcome.Points) > 0 {
+		// Lookup's, of the last value, and why there is no newer one.
+		value := outcome
+		value.Err, outcome.Points = nil, nil
+		c.adapter.Insert(value)
+	}
+	if c.adapter.Insert(outcome) && !held {
+		c.adapter.Report(outcome)
 	}
 	if c.note(s.Result, s.Collector) {
 		c.adapter.Works(s.Query)
@@ -451,22 +458,20 @@ func (c *Cluster) Fetch(ctx context.Context, kind sample.Kind, namespace, metric
 	now := c.options.Clock.Now()
 	c.mu.Lock()
 	for _, q := range c.named[name{kind, namespace, metric}] {
+		if len(asks) == maxFetched {
+			break
+		}
 		known := c.queries[q]
-		if now.Sub(known.fetched) < fetchAgain || len(asks) == maxFetched {
+		if known.owner == "" || known.owner == c.local.ID || now.Sub(known.fetched) < fetchAgain || c.adapter.Answer(q).State == sample.Fresh {
 			continue
 		}
-		if known.owner != "" && known.owner != c.local.ID {
-			known.fetched = now
-			asks = append(asks, ask{q, known.owner})
-		}
+		known.fetched = now
+		asks = append(asks, ask{q, known.owner})
 	}
 	c.mu.Unlock()
 	var came atomic.Bool
 	var wg sync.WaitGroup
 	for _, a := range asks {
-		if c.adapter.Answer(a.query).State == sample.Fresh {
-			continue
-		}
 		wg.Go(func() {
 			if s, err := c.replication.Fetch(ctx, a.node, a.query); err == nil {
 				c.received(s, false)

@@ -557,6 +557,47 @@ func TestEachNodeIsToldOfEachOutcome(t *testing.T) {
 	l.eventually(20*interval, all("1 <nil> <nil>"))
 }
 
+// While a source is out, its last value is served until it is too old: also by a node that joins meanwhile.
+func TestANodeThatJoinsInAnOutageHasTheLastValues(t *testing.T) {
+	const queries = 10
+	l := newLab(t)
+	nodes := []*node{l.start(queries), l.start(queries)}
+	l.settled(nodes...)
+	l.watch(2*interval, queries, nodes...) // until hand-overs are over
+	for _, n := range nodes {
+		n.sourceOut.Store(true)
+	}
+	const failure = "0 the source does not answer <nil>"
+	told := func(n *node, metric string) string {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return n.reports[metric]
+	}
+	l.eventually(5*interval, func() error {
+		for i := range queries {
+			for _, n := range nodes {
+				if got := told(n, queryOf(i).Metric); got != failure {
+					return fmt.Errorf("%s was told %q of query %d", n.id, got, i)
+				}
+			}
+		}
+		return nil
+	})
+	joined := l.startNode(queries, false)
+	l.eventually(5*time.Second, func() error {
+		for i := range queries {
+			want, got := nodes[0].store.Answer(queryOf(i)), joined.store.Answer(queryOf(i))
+			if got.State != sample.Fresh || want.State != sample.Fresh || got.Points[0].Milli != want.Points[0].Milli || got.Cause == nil {
+				return fmt.Errorf("query %d: %v, want %v", i, got, want)
+			}
+			if outcome := told(joined, queryOf(i).Metric); outcome != failure {
+				return fmt.Errorf("it was told %q of query %d", outcome, i)
+			}
+		}
+		return nil
+	})
+}
+
 // A node that has lost a value asks the owner for it when it is read, and not more than once a second.
 func TestAMissingValueIsFetchedFromItsOwner(t *testing.T) {
 	const queries = 30
@@ -595,6 +636,34 @@ func TestAMissingValueIsFetchedFromItsOwner(t *testing.T) {
 	reader.store.Add(q, true)
 	if again := reader.Fetch(t.Context(), q.Kind, q.Namespace, q.Metric); again && time.Since(began) < fetchAgain {
 		t.Error("it was asked for again at once")
+	}
+	// Those that are fresh are none of the few that one read may ask for.
+	var last sample.Query
+	owned := 0
+	for i := 0; owned <= maxFetched; i++ {
+		same := sample.Query{Kind: q.Kind, Namespace: q.Namespace, Metric: "many", Selector: fmt.Sprint("label=", i), Collector: q.Collector, Interval: time.Hour}
+		for _, n := range nodes {
+			n.want(same)
+		}
+		reader.mu.Lock()
+		if reader.queries[same].owner == nodes[1].id {
+			last = same
+			owned++
+		}
+		reader.mu.Unlock()
+	}
+	l.eventually(10*time.Second, func() (err error) {
+		reader.store.Each(func(q sample.Query, a sample.Answer) {
+			if q.Metric == last.Metric && a.State != sample.Fresh {
+				err = fmt.Errorf("%s: %v", q.Selector, a)
+			}
+		})
+		return err
+	})
+	reader.store.Forget(last)
+	reader.store.Add(last, true)
+	if !reader.Fetch(t.Context(), last.Kind, last.Namespace, last.Metric) || reader.store.Answer(last).State != sample.Fresh {
+		t.Errorf("among %d that are fresh it is not fetched: %v", owned-1, reader.store.Answer(last))
 	}
 	if reader.Fetch(t.Context(), q.Kind, q.Namespace, "unknown") {
 		t.Error("something came that nobody asks for")

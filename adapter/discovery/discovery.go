@@ -5,7 +5,6 @@ package discovery
 
 import (
 	"cmp"
-	"context"
 	"fmt"
 	"maps"
 	"slices"
@@ -44,9 +43,9 @@ type Options struct {
 	// Answer gives what is known of a query, to see when its fallback is served.
 	Answer   func(sample.Query) sample.Answer
 	Recorder record.EventRecorder
-	// Elected is closed when this process may write Events; nil if it may at once.
-	Elected <-chan struct{}
-	Clock   clock.WithDelayedExecution
+	// AwaitLead has it write no Events until Lead.
+	AwaitLead bool
+	Clock     clock.WithDelayedExecution
 	// Registerer takes the metrics; none if nil.
 	Registerer prometheus.Registerer
 	Log        logr.Logger
@@ -62,8 +61,8 @@ type Discovery struct {
 	served  map[sample.Series]sample.Query // that of the first claim
 	barred  map[sample.Series]int          // by how many metrics
 	looks   map[sample.Series]clock.Timer  // the next look at the fallback
-	mayTell bool
-	backlog map[subject]event
+	leads   bool                           // this process writes the Events
+	untold  []*object                      // those of which a new leader is still to tell
 }
 
 // object is one HPA.
@@ -74,8 +73,8 @@ type object struct {
 	queries  []sample.Query
 	barred   []sample.Series
 	fatal    map[string]bool // metrics that cannot be read
-	problems map[string]bool // texts that have been told
-	// conflicts are the texts that have been told about series that another claim is served for.
+	problems map[string]bool // texts of those that are there, and whether they are fatal
+	// conflicts are the texts about series that another claim is served for.
 	conflicts map[sample.Series]string
 	topics    map[sample.Series]*topic
 	falls     map[sample.Series]*fall
@@ -92,28 +91,50 @@ type claim struct {
 func New(o Options) *Discovery {
 	d := &Discovery{Options: o, objects: map[types.NamespacedName]*object{}, claims: map[sample.Series][]claim{},
 		served: map[sample.Series]sample.Query{}, barred: map[sample.Series]int{}, looks: map[sample.Series]clock.Timer{},
-		mayTell: o.Elected == nil, backlog: map[subject]event{}}
+		leads: !o.AwaitLead}
 	if o.Registerer != nil {
 		o.Registerer.MustRegister(d)
 	}
 	return d
 }
 
-// Run waits for the right to write Events and then tells what was found before.
-func (d *Discovery) Run(ctx context.Context) {
-	if d.Elected == nil {
-		return
+const (
+	// atOnce is how many Events a new leader writes before it waits for pause: the recorder drops what exceeds its queue.
+	atOnce = 100
+	pause  = 2 * time.Second
+)
+
+// Lead says whether this process writes the Events from now on. When it begins to, it tells what is wrong now: nobody may have.
+func (d *Discovery) Lead(leads bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	begins := leads && !d.leads
+	d.leads, d.untold = leads, nil
+	if begins {
+		d.untold = slices.Collect(maps.Values(d.objects))
+		d.catchUp()
 	}
-	select {
-	case <-ctx.Done():
-	case <-d.Elected:
-		d.mu.Lock()
-		defer d.mu.Unlock()
-		d.mayTell = true
-		for _, e := range d.backlog {
-			d.tell(e)
+}
+
+// catchUp tells of some objects that a new leader is still to tell of, and later of the others. d.mu is held.
+func (d *Discovery) catchUp() {
+	for told := 0; len(d.untold) > 0; d.untold = d.untold[1:] {
+		o := d.untold[0]
+		if d.objects[o.key] != o {
+			continue
 		}
-		d.backlog = nil
+		if told >= atOnce {
+			d.Clock.AfterFunc(pause, func() {
+				d.mu.Lock()
+				defer d.mu.Unlock()
+				d.catchUp()
+			})
+			return
+		}
+		for _, w := range o.warnings() {
+			d.write(o, corev1.EventTypeWarning, w.reason, w.text)
+			told++
+		}
 	}
 }
 
@@ -185,11 +206,6 @@ func (d *Discovery) set(obj any) {
 	maps.DeleteFunc(o.topics, func(s sample.Series, _ *topic) bool { return !asked(s) })
 	maps.DeleteFunc(o.falls, func(s sample.Series, _ *fall) bool { return !asked(s) })
 	maps.DeleteFunc(o.conflicts, func(s sample.Series, _ string) bool { return !asked(s) })
-	if len(affected) > len(o.queries) {
-		maps.DeleteFunc(d.backlog, func(s subject, _ event) bool {
-			return s.object == o && s.series != (sample.Series{}) && !asked(s.series)
-		})
-	}
 	d.problems(o, parsed.Problems)
 	for series := range affected {
 		d.settle(series)
@@ -210,7 +226,6 @@ func (d *Discovery) drop(key types.NamespacedName) {
 	for _, q := range o.queries {
 		d.settle(q.Series())
 	}
-	maps.DeleteFunc(d.backlog, func(s subject, _ event) bool { return s.object == o })
 }
 
 // bar replaces the series that the HPA asks for in vain. d.mu is held.
@@ -276,7 +291,7 @@ func (d *Discovery) settle(series sample.Series) {
 		text := conflictText(series, c, first)
 		if c.object.conflicts[series] != text {
 			c.object.conflicts[series] = text
-			d.tell(event{subject{c.object, series, "conflict"}, corev1.EventTypeWarning, ReasonConflict, text})
+			d.tell(c.object, corev1.EventTypeWarning, ReasonConflict, text)
 		}
 	}
 	delete(first.object.conflicts, series)

@@ -1,9 +1,9 @@
 package discovery
 
 import (
-	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -354,14 +354,12 @@ func TestAnHourOfFailureIsOneEvent(t *testing.T) {
 }
 
 func TestWhatIsNotAskedForAnyMoreIsNotTold(t *testing.T) {
-	elected := make(chan struct{})
-	b := newBench(func(o *Options) { o.Elected = elected })
+	b := newBench(func(o *Options) { o.AwaitLead = true })
 	before, after := hpa("cart", time.Hour, "m=1"), hpa("cart", time.Hour)
 	b.handler.OnAdd(before, true)
 	b.Report(b.query(), 0, errors.New("refused"))
 	b.handler.OnUpdate(before, after)
-	close(elected)
-	b.Run(t.Context())
+	b.Lead(true)
 	wantEvents(t, b)
 }
 
@@ -396,8 +394,7 @@ func TestBothHPAsOfOneQueryAreTold(t *testing.T) {
 }
 
 func TestNothingIsWrittenBeforeTheElection(t *testing.T) {
-	elected := make(chan struct{})
-	b := newBench(func(o *Options) { o.Elected = elected })
+	b := newBench(func(o *Options) { o.AwaitLead = true })
 	b.handler.OnAdd(hpa("a", time.Hour, "m"), true)
 	b.handler.OnAdd(hpa("b", time.Hour, "m=1"), true)
 	b.handler.OnAdd(hpa("gone", time.Hour, "x"), true)
@@ -405,15 +402,128 @@ func TestNothingIsWrittenBeforeTheElection(t *testing.T) {
 	b.Report(b.query(), 1, nil)
 	b.handler.OnDelete(hpa("gone", time.Hour, "x"))
 	wantEvents(t, b)
-	close(elected)
-	b.Run(t.Context())
+	b.Lead(true)
 	wantEvents(t, b, `CreateNewMetricsCollector HPA shop/a: metric "m"`)
 	b.Report(b.query(), 0, errors.New("no such host"))
 	wantEvents(t, b, "MetricCollectionFailed HPA shop/b")
+	b.Lead(true)
+	wantEvents(t, b)
+}
 
-	canceled, cancel := context.WithCancel(t.Context())
-	cancel()
-	newBench(func(o *Options) { o.Elected = make(chan struct{}) }).Run(canceled)
+func TestOnlyTheLeaderWritesEvents(t *testing.T) {
+	b := newBench(nil)
+	b.handler.OnAdd(hpa("a", time.Hour, "m=1"), true)
+	b.Lead(false)
+	b.Report(b.query(), 0, errors.New("refused"))
+	b.handler.OnAdd(hpa("b", time.Hour, "m"), true)
+	wantEvents(t, b)
+	b.Lead(true)
+	wantEvents(t, b, "CreateNewMetricsCollector HPA shop/b", "MetricCollectionFailed HPA shop/a")
+	b.Lead(false)
+	b.Report(b.query(), 1, nil)
+	wantEvents(t, b)
+}
+
+// What was wrong and has ended before somebody leads is not told, however it ended.
+func TestANewLeaderTellsWhatIsWrongNow(t *testing.T) {
+	a, mended := hpa("a", 2*time.Hour, "m=1"), hpa("a", 2*time.Hour, "m=2")
+	warning := &collectors.Warning{Err: errors.New("it may not be what was meant")}
+	tests := map[string]struct {
+		happens func(b *bench)
+		want    []string
+	}{
+		"an annotation was mended": {func(b *bench) {
+			b.Report(b.query(), 0, errors.New("refused"))
+			b.handler.OnUpdate(a, mended)
+			b.Report(b.query(), 1, nil)
+		}, nil},
+		"a conflict ended with the older HPA": {func(b *bench) {
+			b.handler.OnAdd(hpa("younger", time.Hour, "m=2"), true)
+			b.handler.OnDelete(a)
+		}, nil},
+		"a conflict ended by agreeing": {func(b *bench) {
+			younger := hpa("younger", time.Hour, "m=2")
+			b.handler.OnAdd(younger, true)
+			b.handler.OnUpdate(younger, hpa("younger", time.Hour, "m=1"))
+		}, nil},
+		"a conflict is there": {func(b *bench) {
+			b.handler.OnAdd(hpa("younger", time.Hour, "m=2"), true)
+		}, []string{"MetricConflict HPA shop/younger"}},
+		"a value without the warning came": {func(b *bench) {
+			b.Report(b.query(), 1, warning)
+			b.Report(b.query(), 1, nil)
+		}, nil},
+		"the warning came back": {func(b *bench) {
+			b.Report(b.query(), 1, warning)
+			b.Report(b.query(), 1, nil)
+			b.Report(b.query(), 1, warning)
+		}, []string{"MetricCollectionWarning HPA shop/a"}},
+		"a failure ended and another is there": {func(b *bench) {
+			b.Report(b.query(), 0, errors.New("refused"))
+			b.Report(b.query(), 1, nil)
+			b.Report(b.query(), 0, errors.New("no such host"))
+		}, []string{"MetricCollectionFailed HPA shop/a: External metric \"m\" cannot be collected (collector \"static\"): no such host"}},
+		"a problem was mended": {func(b *bench) {
+			bad := hpa("bad", time.Hour, "x")
+			b.handler.OnAdd(bad, true)
+			b.handler.OnUpdate(bad, hpa("bad", time.Hour, "x=1"))
+		}, nil},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(func(o *Options) { o.AwaitLead = true })
+			b.handler.OnAdd(a, true)
+			tc.happens(b)
+			b.Lead(true)
+			wantEvents(t, b, tc.want...)
+		})
+	}
+}
+
+// The recorder drops what exceeds its queue, so a new leader tells of many failures at a pace; one that is over by then it leaves out.
+func TestANewLeaderTellsOfManyAtAPace(t *testing.T) {
+	const hpas = 250
+	b := newBench(func(o *Options) { o.AwaitLead = true })
+	for i := range hpas {
+		b.handler.OnAdd(hpa(fmt.Sprintf("h%03d", i), time.Hour, fmt.Sprintf("m%d=1", i)), true)
+	}
+	queries := slices.Collect(maps.Keys(b.wanted))
+	for _, q := range queries {
+		b.Report(q, 0, errors.New("refused"))
+	}
+	b.Lead(true)
+	told := b.events()
+	if len(told) != atOnce {
+		t.Fatalf("%d Events at once, want %d", len(told), atOnce)
+	}
+	isTold := func(q sample.Query) bool {
+		return slices.ContainsFunc(told, func(e string) bool { return strings.Contains(e, fmt.Sprintf("%q", q.Metric)) })
+	}
+	over := slices.IndexFunc(queries, func(q sample.Query) bool { return !isTold(q) })
+	b.Report(queries[over], 1, nil)
+	b.events() // that it is over
+	for want := 2 * atOnce; len(told) < hpas-1; want += atOnce {
+		deadline := time.After(10 * time.Second)
+		for !b.clock.HasWaiters() {
+			select {
+			case <-deadline:
+				t.Fatalf("%d Events were told, and the others are not waited for", len(told))
+			case <-time.After(time.Millisecond):
+			}
+		}
+		b.clock.Step(pause)
+		for len(told) < min(want, hpas-1) {
+			select {
+			case e := <-b.recorder.Events:
+				told = append(told, e)
+			case <-deadline:
+				t.Fatalf("%d Events, want %d", len(told), want)
+			}
+		}
+	}
+	if more := b.events(); len(more) > 0 || isTold(queries[over]) {
+		t.Errorf("told besides: %v; what is over: %t", more, isTold(queries[over]))
+	}
 }
 
 // Whatever HPAs come, change and go, in any order: each series that is asked for is collected by exactly one query, and

@@ -51,40 +51,54 @@ const (
 type topic struct {
 	failing bool
 	since   time.Time            // since when something is missing
-	told    bool                 // a failure was told, and no recovery since
+	failure string               // what was told last of a failure; empty if a recovery was told since
 	causes  map[string]time.Time // by their outline, when they were told
+	warning string               // of the last value
 	warned  map[string]bool      // by their outline, the warnings that were told
 }
 
-// subject is what an Event is about; a newer Event about it replaces one that could not be told yet.
-type subject struct {
-	object *object
-	series sample.Series
-	what   string
-}
+// warning is an Event about something that is wrong.
+type warning struct{ reason, text string }
 
-type event struct {
-	subject
-	kind, reason, text string
-}
-
-// tell writes the Event, or keeps it until this process may. d.mu is held.
-func (d *Discovery) tell(e event) {
-	d.Log.Info(e.text, "reason", e.reason, "horizontalPodAutoscaler", klog.KRef(e.object.key.Namespace, e.object.key.Name))
-	if !d.mayTell {
-		if e.kind == corev1.EventTypeNormal { // it ends what nobody was told of
-			delete(d.backlog, e.subject)
-		} else {
-			d.backlog[e.subject] = e
-		}
-		return
+// warnings is what is wrong with the HPA's metrics now, as far as people are to be told of it.
+func (o *object) warnings() (out []warning) {
+	for text, fatal := range o.problems {
+		out = append(out, warning{reasonOf(fatal), text})
 	}
-	d.Recorder.Event(e.object.reference(), e.kind, e.reason, trim(e.text))
+	for _, text := range o.conflicts {
+		out = append(out, warning{ReasonConflict, text})
+	}
+	for _, t := range o.topics {
+		if t.failure != "" {
+			out = append(out, warning{ReasonFailed, t.failure})
+		}
+		if t.warning != "" {
+			out = append(out, warning{ReasonWarned, t.warning})
+		}
+	}
+	for _, f := range o.falls {
+		if f.warning != (warning{}) {
+			out = append(out, f.warning)
+		}
+	}
+	return out
+}
+
+// tell tells the log and, if this process leads, people. d.mu is held.
+func (d *Discovery) tell(o *object, kind, reason, text string) {
+	d.Log.Info(text, "reason", reason, "horizontalPodAutoscaler", klog.KRef(o.key.Namespace, o.key.Name))
+	if d.leads {
+		d.write(o, kind, reason, text)
+	}
+}
+
+func (d *Discovery) write(o *object, kind, reason, text string) {
+	d.Recorder.Event(o.reference(), kind, reason, trim(text))
 }
 
 // problems tells what is new among the HPA's problems.
 func (d *Discovery) problems(o *object, problems []annotations.Problem) {
-	texts := map[string]bool{}
+	now := map[string]bool{}
 	o.fatal = map[string]bool{}
 	for _, p := range problems {
 		if p.Foreign && d.DisregardForeign {
@@ -94,22 +108,20 @@ func (d *Discovery) problems(o *object, problems []annotations.Problem) {
 			o.fatal[p.Metric] = true
 		}
 		text := fmt.Sprintf("HPA %s: %s", o.key, p)
-		texts[text] = true
-		if o.problems[text] {
-			continue
-		}
-		reason := ReasonConfig
-		if p.Fatal {
-			reason = ReasonCannotBuild
-		}
-		d.tell(event{subject{object: o, what: text}, corev1.EventTypeWarning, reason, text})
-	}
-	for text := range o.problems {
-		if !texts[text] {
-			delete(d.backlog, subject{object: o, what: text})
+		now[text] = p.Fatal
+		if _, told := o.problems[text]; !told {
+			d.tell(o, corev1.EventTypeWarning, reasonOf(p.Fatal), text)
 		}
 	}
-	o.problems = texts
+	o.problems = now
+}
+
+// reasonOf is that of a problem with an HPA's annotations.
+func reasonOf(fatal bool) string {
+	if fatal {
+		return ReasonCannotBuild
+	}
+	return ReasonConfig
 }
 
 // Report is told the outcome of each collection. A cause is told once for each HPA that asks, and its end once.
@@ -127,6 +139,7 @@ func (d *Discovery) Report(q sample.Query, points int, err error) {
 		if err == nil || warning {
 			if t != nil {
 				d.recovered(c.object, series, t)
+				t.warning = ""
 			}
 			if !warning {
 				continue
@@ -154,7 +167,7 @@ func (d *Discovery) failed(o *object, q sample.Query, t *topic, points int, err 
 	if (noData || points > 0) && now.Sub(t.since) < patience {
 		return
 	}
-	if !t.told {
+	if t.failure == "" {
 		maps.DeleteFunc(t.causes, func(_ string, at time.Time) bool { return now.Sub(at) >= quiet })
 	}
 	cause := outline(err)
@@ -164,7 +177,7 @@ func (d *Discovery) failed(o *object, q sample.Query, t *topic, points int, err 
 	if _, known := t.causes[cause]; known || len(t.causes) >= maxCauses {
 		return
 	}
-	t.causes[cause], t.told = now, true
+	t.causes[cause] = now
 	what := "cannot be collected"
 	switch {
 	case noData:
@@ -172,27 +185,26 @@ func (d *Discovery) failed(o *object, q sample.Query, t *topic, points int, err 
 	case points > 0:
 		what = fmt.Sprintf("was collected from %d pods, but not from all", points)
 	}
-	d.tell(event{subject{o, q.Series(), "collection"}, corev1.EventTypeWarning, ReasonFailed,
-		fmt.Sprintf("HPA %s: %s metric %q %s (collector %q): %v", o.key, q.Kind, q.Metric, what, q.Collector, err)})
+	t.failure = fmt.Sprintf("HPA %s: %s metric %q %s (collector %q): %v", o.key, q.Kind, q.Metric, what, q.Collector, err)
+	d.tell(o, corev1.EventTypeWarning, ReasonFailed, t.failure)
 }
 
 // warn tells a warning once for as long as the HPA asks the same.
 func (d *Discovery) warn(o *object, q sample.Query, t *topic, err error) {
+	t.warning = fmt.Sprintf("HPA %s: %s metric %q (collector %q): %v", o.key, q.Kind, q.Metric, q.Collector, err)
 	cause := outline(err)
 	if t.warned[cause] || len(t.warned) >= maxCauses {
 		return
 	}
 	t.warned[cause] = true
-	d.tell(event{subject{o, q.Series(), "warning"}, corev1.EventTypeWarning, ReasonWarned,
-		fmt.Sprintf("HPA %s: %s metric %q (collector %q): %v", o.key, q.Kind, q.Metric, q.Collector, err)})
+	d.tell(o, corev1.EventTypeWarning, ReasonWarned, t.warning)
 }
 
 func (d *Discovery) recovered(o *object, series sample.Series, t *topic) {
 	t.failing, t.since = false, time.Time{}
-	if t.told {
-		t.told = false
-		d.tell(event{subject{o, series, "collection"}, corev1.EventTypeNormal, ReasonRecovered,
-			fmt.Sprintf("HPA %s: %s metric %q is collected again", o.key, series.Kind, series.Metric)})
+	if t.failure != "" {
+		t.failure = ""
+		d.tell(o, corev1.EventTypeNormal, ReasonRecovered, fmt.Sprintf("HPA %s: %s metric %q is collected again", o.key, series.Kind, series.Metric))
 	}
 }
 

@@ -12,9 +12,10 @@ import (
 
 // fall is what is known of a metric's fallback.
 type fall struct {
-	serves bool
-	told   bool      // that it serves
-	at     time.Time // when it was last told
+	serves  bool
+	told    bool      // that it serves
+	at      time.Time // when it was last told
+	warning warning   // what was told last, until there is a value of the source
 }
 
 // fallback looks whether a fallback is served for the series, tells its HPAs when that begins and ends, and looks again
@@ -50,19 +51,18 @@ func (d *Discovery) fallback(series sample.Series) {
 			f.serves = true
 			// A source that comes and goes is told of now and then; the metric shows it each time.
 			if f.told = f.at.IsZero() || d.Clock.Since(f.at) >= quiet; f.told {
-				f.at = d.Clock.Now()
-				d.tell(event{subject{o, series, "fallback"}, corev1.EventTypeWarning, ReasonFallback, fallbackText(o, q, answer)})
+				f.at, f.warning = d.Clock.Now(), warning{ReasonFallback, fallbackText(o, q, answer)}
+				d.tell(o, corev1.EventTypeWarning, f.warning.reason, f.warning.text)
 			}
+		case f != nil && answer.State == sample.Fresh:
+			if f.serves && f.told {
+				d.tell(o, corev1.EventTypeNormal, ReasonFallbackEnded, fmt.Sprintf("HPA %s: %s metric %q has a value of its source again", o.key, q.Kind, q.Metric))
+			}
+			f.serves, f.warning = false, warning{}
 		case f != nil && f.serves:
-			f.serves = false
-			if answer.State != sample.Fresh {
-				d.tell(event{subject{o, series, "fallback"}, corev1.EventTypeWarning, ReasonFallbackEnded,
-					fmt.Sprintf("HPA %s: %s metric %q has no value any more: its last one was held for %s, and there is no fallback-value",
-						o.key, q.Kind, q.Metric, q.Fallback.Hold)})
-			} else if f.told {
-				d.tell(event{subject{o, series, "fallback"}, corev1.EventTypeNormal, ReasonFallbackEnded,
-					fmt.Sprintf("HPA %s: %s metric %q has a value of its source again", o.key, q.Kind, q.Metric)})
-			}
+			f.serves, f.warning = false, warning{ReasonFallbackEnded, fmt.Sprintf(
+				"HPA %s: %s metric %q has no value any more: its last one was held for %s, and there is no fallback-value", o.key, q.Kind, q.Metric, q.Fallback.Hold)}
+			d.tell(o, corev1.EventTypeWarning, f.warning.reason, f.warning.text)
 		}
 	}
 	if !next.IsZero() {

@@ -235,3 +235,33 @@ func TestTheFamiliesOfSingleMetricsAreBounded(t *testing.T) {
 		t.Errorf("found %v", found)
 	}
 }
+
+// Who leads after it tells of no fallback that came to nothing and then was no longer needed.
+func TestAFallbackThatIsOverIsNotToldByANewLeader(t *testing.T) {
+	b := newBench(func(o *Options) { o.AwaitLead = true })
+	b.handler.OnAdd(failing("10m", ""), true)
+	q, boom, maxAge := b.query(), errors.New("connection refused"), 130*time.Second
+	lost := start.Add(maxAge)
+	held := sample.Answer{State: sample.Fresh, Points: number(12_000), Taken: start, MaxAge: maxAge, Cause: boom,
+		Instead: &sample.Instead{Stage: sample.Held, Since: lost, Until: lost.Add(10 * time.Minute)}}
+	missing := sample.Answer{State: sample.Missing, MaxAge: maxAge, Cause: boom}
+	fresh := sample.Answer{State: sample.Fresh, Points: number(13_000), Taken: lost, MaxAge: maxAge}
+	told := func(answers ...sample.Answer) []string {
+		b.Lead(false)
+		for _, a := range answers {
+			b.set(a)
+			b.Report(q, 0, boom)
+		}
+		b.Lead(true)
+		return b.fallbackEvents()
+	}
+	if got := told(held); len(got) != 1 || !strings.Contains(got[0], ReasonFallback+" ") {
+		t.Errorf("while the last value is held: %q", got)
+	}
+	if got := told(missing); len(got) != 1 || !strings.Contains(got[0], ReasonFallbackEnded+" ") {
+		t.Errorf("when it is not held any more: %q", got)
+	}
+	if got := told(fresh); len(got) > 0 {
+		t.Errorf("when there is a value: %q", got)
+	}
+}

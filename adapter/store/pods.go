@@ -71,17 +71,21 @@ func (p *podIndex) bury(namespace string, uid types.UID, now time.Time) []*entry
 	return out
 }
 
-// alive drops the points of pods that are gone.
+// alive returns the points without those of pods that are gone. The points that were given stay as they are: the caller sends them on.
 func (p *podIndex) alive(points []sample.Point) []sample.Point {
 	if p.graves.Load() == 0 {
 		return points
 	}
 	p.mu.RLock()
 	defer p.mu.RUnlock()
-	return slices.DeleteFunc(points, func(point sample.Point) bool {
+	gone := func(point sample.Point) bool {
 		_, gone := p.gone[point.UID]
 		return gone
-	})
+	}
+	if !slices.ContainsFunc(points, gone) {
+		return points
+	}
+	return slices.DeleteFunc(slices.Clone(points), gone)
 }
 
 // Waiting returns the namespace's queries about pods that have no value.

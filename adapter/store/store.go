@@ -141,7 +141,7 @@ func (s *Store) Forget(q sample.Query) {
 }
 
 // Insert makes the result the answer to its query, and reports whether it was accepted: nobody may ask any more, or a
-// newer result may be there. The store owns r.Points from then on. After an error the last value stays until it is too
+// newer result may be there. The store sorts r.Points, and nobody may change them from then on. After an error the last value stays until it is too
 // old, unless the source said that there is none (sample.ErrNoData); what the query's Fallback makes of that is worked out
 // when somebody reads.
 func (s *Store) Insert(r sample.Result) bool {

@@ -479,9 +479,13 @@ func TestPodsThatAreGone(t *testing.T) {
 		t.Errorf("after one pod went: %v, %v", values(got), err)
 	}
 	clock.SetTime(start.Add(5 * time.Second))
-	s.Insert(result())
+	late := result()
+	s.Insert(late)
 	if a := s.Answer(q); len(a.Points) != 1 {
 		t.Errorf("a collection that was running brought the pod back: %d points", len(a.Points))
+	}
+	if diff := cmp.Diff(result().Points, late.Points); diff != "" {
+		t.Errorf("what goes on to other servers was changed: %s", diff)
 	}
 	s.ForgetPod("shop", "uid-web-002")
 	if a := s.Answer(q); a.State != sample.Missing {

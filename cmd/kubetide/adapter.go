@@ -37,7 +37,7 @@ func startAdapter(ctx context.Context, group *errgroup.Group, c *config.Config, 
 		DefaultInterval: c.Adapter.DefaultCollectionInterval, MaxAge: c.Adapter.MetricsTTL,
 		DisregardIncompatibleHPAs: c.Adapter.DisregardIncompatibleHPAs,
 		Ingresses:                 c.Ingress.SkipperIngressMetrics, RouteGroups: c.Ingress.SkipperRouteGroupMetrics,
-		Certificate: certificate, Version: version(), Elected: w.elected, Registerer: metrics.Registry, Log: log,
+		Certificate: certificate, Version: version(), AwaitLead: true, Registerer: metrics.Registry, Log: log,
 	}
 	if c.Enabled(config.ModuleAdapter) {
 		options.CustomMetrics, options.ExternalMetrics = c.Adapter.EnableCustomMetricsAPI, c.Adapter.EnableExternalMetricsAPI

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -75,11 +74,9 @@ type writer struct {
 	details *decision.Portraits
 	// adapter has the engine's metrics collected.
 	adapter *adapter.Adapter
-	// elected is closed when this process leads for the first time.
-	elected     chan struct{}
-	electedOnce sync.Once
-	// leads is true while this process holds the Lease.
-	leads atomic.Bool
+	// leads is true while this process holds the Lease; leadChanged is told when that begins and ends.
+	leads       atomic.Bool
+	leadChanged func(leads bool)
 	// current is the manager at work; nil while there is none.
 	current atomic.Pointer[manager.Manager]
 }
@@ -90,7 +87,7 @@ func newWriter(c *config.Config, restConfig *rest.Config, log logr.Logger) *writ
 		host, _ := os.Hostname() // only for people who look at the Lease
 		identity = host + "_" + string(uuid.NewUUID())
 	}
-	return &writer{config: c, identity: identity, rest: rest.CopyConfig(restConfig), log: log, decisions: decision.NewLog(0, 0), details: &decision.Portraits{}, elected: make(chan struct{})}
+	return &writer{config: c, identity: identity, rest: rest.CopyConfig(restConfig), log: log, decisions: decision.NewLog(0, 0), details: &decision.Portraits{}}
 }
 
 // run takes part in the election until ctx ends. A lost lead, after an outage of the API server for example, is no reason to

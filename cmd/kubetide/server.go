@@ -136,6 +136,7 @@ func run(ctx context.Context, c *config.Config, restConfig *rest.Config, log log
 		if err != nil {
 			return err
 		}
+		w.leadChanged = w.adapter.Lead
 		context.AfterFunc(ctx, w.adapter.Leave)
 		if c.Enabled(config.ModuleEngine) { // its validation asks the adapter what metrics mean
 			if err := startWebhooks(answering, group, c, certificate, w, log.WithName("webhooks")); err != nil {

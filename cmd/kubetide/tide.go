@@ -37,9 +37,10 @@ func (w *writer) served() (*tideapi.Decisions, error) {
 
 // lead marks the time in which this process holds the Lease.
 func (w *writer) lead(ctx context.Context) error {
-	w.electedOnce.Do(func() { close(w.elected) })
 	w.leads.Store(true)
+	w.leadChanged(true)
 	<-ctx.Done()
+	w.leadChanged(false)
 	w.leads.Store(false)
 	return nil
 }

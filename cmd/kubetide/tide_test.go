@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -54,22 +55,18 @@ func TestWhoLeadsIsReadAtMostOnceASecond(t *testing.T) {
 
 func TestTheLeadIsMarkedAndItsRecordsEndWithIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := &writer{elected: make(chan struct{}), decisions: decision.NewLog(0, 0)}
+		var told []bool
+		w := &writer{leadChanged: func(leads bool) { told = append(told, leads) }, decisions: decision.NewLog(0, 0)}
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error)
 		go func() { done <- w.lead(ctx) }()
 		synctest.Wait()
-		select {
-		case <-w.elected:
-		default:
-			t.Error("not elected")
-		}
-		if !w.leads.Load() {
-			t.Error("does not lead")
+		if !w.leads.Load() || !slices.Equal(told, []bool{true}) {
+			t.Errorf("leads: %t, told %v", w.leads.Load(), told)
 		}
 		cancel()
-		if err := <-done; err != nil || w.leads.Load() {
-			t.Errorf("still leads: %t, %v", w.leads.Load(), err)
+		if err := <-done; err != nil || w.leads.Load() || !slices.Equal(told, []bool{true, false}) {
+			t.Errorf("still leads: %t, told %v, %v", w.leads.Load(), told, err)
 		}
 		w.decisions.Add(decision.Record{Object: decision.Object{Name: "a"}})
 		w.forget()

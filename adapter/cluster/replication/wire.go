@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/kubetide/kubetide/collectors"
 	"github.com/kubetide/kubetide/internal/sample"
 )
 
@@ -144,11 +145,11 @@ func appendSample(to []byte, id queryID, s *Sample) []byte {
 	case s.Err == nil && s.Warning == nil:
 		to = append(to, saysNothing)
 	case s.Err == nil:
-		to = appendString(append(to, saysWarning), cut(s.Warning.Error()))
+		to = appendTold(append(to, saysWarning), s.Warning)
 	case errors.Is(s.Err, sample.ErrNoData):
 		to = appendString(append(to, saysNoData), cut(s.Err.Error()))
 	default:
-		to = appendString(append(to, saysError), cut(s.Err.Error()))
+		to = appendTold(append(to, saysError), s.Err)
 	}
 	to = binary.AppendUvarint(to, uint64(len(s.Points)))
 	var before labels.Set
@@ -160,6 +161,31 @@ func appendSample(to []byte, id queryID, s *Sample) []byte {
 }
 
 func cut(text string) string { return text[:min(len(text), maxText)] }
+
+// told is an error of another node.
+type told struct{ text, outline string }
+
+func (t *told) Error() string { return t.text }
+
+// Outline implements collectors.Outlined.
+func (t *told) Outline() string { return t.outline }
+
+// appendTold appends the error's text and its outline, which is empty if it has none.
+func appendTold(to []byte, err error) []byte {
+	outline := ""
+	if outlined := collectors.Outlined(nil); errors.As(err, &outlined) {
+		outline = outlined.Outline()
+	}
+	return appendString(appendString(to, cut(err.Error())), cut(outline))
+}
+
+func (in *input) told() error {
+	text, outline := in.string(), in.string()
+	if outline == "" {
+		return errors.New(text)
+	}
+	return &told{text, outline}
+}
 
 func appendPoint(to []byte, p *sample.Point, before labels.Set) []byte {
 	var flags byte
@@ -217,9 +243,9 @@ func decodeSample(text string) (Sample, error) {
 	case saysNoData:
 		s.Err = sample.NoData("%s", in.string())
 	case saysError:
-		s.Err = errors.New(in.string())
+		s.Err = in.told()
 	case saysWarning:
-		s.Warning = errors.New(in.string())
+		s.Warning = in.told()
 	default:
 		in.broken = true
 	}

@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"pgregory.net/rapid"
 
+	"github.com/kubetide/kubetide/collectors"
 	"github.com/kubetide/kubetide/internal/sample"
 )
 
@@ -26,6 +27,19 @@ func anyPoint(t *rapid.T) sample.Point {
 	return p
 }
 
+// podsError names pods.
+type podsError string
+
+func (p podsError) Error() string { return string(p) }
+func (podsError) Outline() string { return "some pods" }
+
+func outlineOf(err error) string {
+	if outlined := collectors.Outlined(nil); errors.As(err, &outlined) {
+		return outlined.Outline()
+	}
+	return ""
+}
+
 func TestASampleIsReadAsItWasWritten(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := Sample{Collector: rapid.String().Draw(t, "collector")}
@@ -33,9 +47,9 @@ func TestASampleIsReadAsItWasWritten(t *testing.T) {
 		if len(s.Points) == 0 {
 			s.Points = nil
 		}
-		s.Err = rapid.SampledFrom([]error{nil, errors.New("failed"), sample.NoData("nothing: %%d")}).Draw(t, "error")
+		s.Err = rapid.SampledFrom([]error{nil, errors.New("failed"), sample.NoData("nothing: %%d"), podsError("a, b: refused")}).Draw(t, "error")
 		if s.Err == nil {
-			s.Warning = rapid.SampledFrom([]error{nil, errors.New("several")}).Draw(t, "warning")
+			s.Warning = rapid.SampledFrom([]error{nil, errors.New("several"), podsError("of pod c")}).Draw(t, "warning")
 		}
 		text := string(appendSample(nil, queryID{1, 2, 3}, &s))
 		in := input{rest: text}
@@ -51,6 +65,9 @@ func TestASampleIsReadAsItWasWritten(t *testing.T) {
 		}
 		if fmt.Sprint(got.Warning) != fmt.Sprint(s.Warning) {
 			t.Errorf("warning %v, want %v", got.Warning, s.Warning)
+		}
+		if outlineOf(got.Err) != outlineOf(s.Err) || outlineOf(got.Warning) != outlineOf(s.Warning) {
+			t.Errorf("outlines %q and %q, want %q and %q", outlineOf(got.Err), outlineOf(got.Warning), outlineOf(s.Err), outlineOf(s.Warning))
 		}
 		if diff := cmp.Diff(s.Points, got.Points); diff != "" || got.Collector != s.Collector {
 			t.Error(diff)
