@@ -53,14 +53,14 @@ Exit codes: 0 if nothing that was found is an error, 1 if something is or nothin
 			if *all {
 				namespace = metav1.NamespaceAll
 			}
-			d, read, err := r.diagnose(ctx, namespace, p.clock.Now())
+			d, err := r.diagnose(ctx, namespace, p.clock.Now())
 			if err != nil {
 				return err
 			}
 			if err := show(p, as, d, printer.diagnosis); err != nil {
 				return err
 			}
-			if !read {
+			if !d.read {
 				return errors.New("nothing could be read")
 			}
 			if n := d.errors(); n > 0 {
@@ -77,6 +77,8 @@ type diagnosis struct {
 	Namespace string           `json:"namespace,omitempty"`
 	Findings  []doctor.Finding `json:"findings"`
 	Unseen    []unseen         `json:"unseen"`
+
+	read bool // something could be
 }
 
 // unseen is what could not be read.
@@ -96,21 +98,20 @@ func (d *diagnosis) errors() (n int) {
 	return n
 }
 
-// diagnose also says whether anything could be read.
-func (r *reader) diagnose(ctx context.Context, namespace string, now time.Time) (d *diagnosis, read bool, err error) {
+func (r *reader) diagnose(ctx context.Context, namespace string, now time.Time) (*diagnosis, error) {
 	config := rest.CopyConfig(r.config)
 	config.QPS, config.Burst = 50, 300 // as kubectl
 	client, err := dynamic.NewForConfig(config)
 	if err != nil {
-		return nil, false, err
+		return nil, err
 	}
 	l := &looker{client: client, namespace: namespace, unseen: []unseen{}}
 	facts := l.facts(ctx)
 	if err := cmp.Or(l.unreachable, ctx.Err()); err != nil {
-		return nil, false, err
+		return nil, err
 	}
 	slices.SortFunc(l.unseen, func(a, b unseen) int { return cmp.Compare(a.Message, b.Message) })
-	return &diagnosis{Kind: "Diagnosis", Namespace: namespace, Findings: doctor.Examine(facts, now), Unseen: l.unseen}, l.read, nil
+	return &diagnosis{Kind: "Diagnosis", Namespace: namespace, Findings: doctor.Examine(facts, now), Unseen: l.unseen, read: l.read}, nil
 }
 
 // looker reads what it may, and remembers what it may not.
@@ -224,11 +225,14 @@ func (p printer) diagnosis(d *diagnosis) error {
 	for _, f := range d.Findings {
 		fmt.Fprintf(&b, "%-8s %s: %s\n%-8s %s\n", strings.ToUpper(string(f.Severity)), printable(f.Object.String()), printable(f.Problem), "", printable(f.Remedy))
 	}
-	if len(d.Findings) == 0 {
+	if len(d.Findings) == 0 && d.read {
 		b.WriteString("Nothing was found.\n")
 	}
+	if len(d.Unseen) > 0 && b.Len() > 0 {
+		b.WriteString("\n")
+	}
 	if len(d.Unseen) > 0 {
-		b.WriteString("\nNot looked at:\n")
+		b.WriteString("Not looked at:\n")
 	}
 	for _, u := range d.Unseen {
 		fmt.Fprintf(&b, "! %s\n", printable(u.Message))

@@ -136,7 +136,7 @@ func TestADoctorWhoMayReadNothing(t *testing.T) {
 		}
 	})
 	code, out, errs := c.run(time.Now(), "doctor")
-	if code != exitFailed || errs != "kubectl tide: nothing could be read\n" || !strings.Contains(out, "! you may not list deployments.apps in namespace shop\n") {
+	if code != exitFailed || errs != "kubectl tide: nothing could be read\n" || !strings.HasPrefix(out, "Not looked at:\n! you may not list deployments.apps in namespace shop\n") {
 		t.Errorf("exit code %d\n%s%s", code, out, errs)
 	}
 }

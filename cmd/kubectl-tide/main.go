@@ -121,8 +121,14 @@ func (a asked) is(kind string) bool {
 	return kind == a.short || slices.Contains(a.names, kind)
 }
 
-// name reads TYPE/NAME or TYPE NAME.
+// name reads TYPE/NAME or TYPE NAME, of the type.
 func name(cmd *cobra.Command, args []string, of asked) (string, error) {
+	_, name, err := oneOf(cmd, args, of)
+	return name, err
+}
+
+// oneOf reads TYPE/NAME or TYPE NAME, of one of the types; messages take the first as the example.
+func oneOf(cmd *cobra.Command, args []string, types ...asked) (asked, string, error) {
 	kind, name, ok := "", "", false
 	switch len(args) {
 	case 1:
@@ -131,12 +137,16 @@ func name(cmd *cobra.Command, args []string, of asked) (string, error) {
 		kind, name, ok = args[0], args[1], true
 	}
 	if !ok || !named(name) {
-		return "", usageError{fmt.Errorf("name one object, as %s %s/NAME; see %s --help", cmd.CommandPath(), of.short, cmd.CommandPath())}
+		return asked{}, "", usageError{fmt.Errorf("name one object, as %s %s/NAME; see %s --help", cmd.CommandPath(), types[0].short, cmd.CommandPath())}
 	}
-	if !of.is(kind) {
-		return "", usageError{fmt.Errorf("%s knows nothing of the type %q: what it is about is %s", cmd.CommandPath(), kind, of.known)}
+	var known []string
+	for _, of := range types {
+		if of.is(kind) {
+			return of, name, nil
+		}
+		known = append(known, of.known)
 	}
-	return name, nil
+	return asked{}, "", usageError{fmt.Errorf("%s knows nothing of the type %q: what it is about is %s", cmd.CommandPath(), kind, strings.Join(known, " and "))}
 }
 
 // named tells that a name leads nowhere else in a URL.

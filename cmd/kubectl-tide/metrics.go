@@ -26,9 +26,10 @@ import (
 	kapacity "github.com/kubetide/kubetide/api/kapacity/v1alpha1"
 	tide "github.com/kubetide/kubetide/api/tide/v1alpha1"
 	"github.com/kubetide/kubetide/internal/sample"
+	"github.com/kubetide/kubetide/scaler/stability"
 )
 
-var hpas = asked{"hpa", "hpa (HorizontalPodAutoscaler) and " + ihpas.known,
+var hpas = asked{"hpa", "hpa (HorizontalPodAutoscaler)",
 	[]string{"horizontalpodautoscaler", "horizontalpodautoscalers", "horizontalpodautoscalers.autoscaling"}}
 
 func (p plugin) metricsCommand(config clientcmd.ClientConfig) *cobra.Command {
@@ -119,12 +120,12 @@ metrics list ihpa/NAME" shows it.`,
 		Example: `  kubectl tide metrics query hpa/cart -n shop`,
 	}
 	return p.asks(completes(cmd, config, hpas), config, func(args []string) (question, error) {
-		of, err := oneMetered(cmd, args)
-		if err == nil && of.of.short == ihpas.short {
-			err = usageError{fmt.Errorf("what an IHPA asks for does not go through the metrics APIs: kubectl tide metrics list ihpa/%s shows it", of.name)}
+		n, err := name(cmd, args, hpas)
+		if ihpa, notOne := name(cmd, args, ihpas); notOne == nil {
+			err = usageError{fmt.Errorf("what an IHPA asks for does not go through the metrics APIs: kubectl tide metrics list ihpa/%s shows it", ihpa)}
 		}
 		return func(ctx context.Context, r *reader, as format) error {
-			a, err := r.ask(ctx, of)
+			a, err := r.ask(ctx, metered{hpas, n})
 			if err != nil {
 				return err
 			}
@@ -149,15 +150,8 @@ func oneMeteredOrAll(cmd *cobra.Command, args []string) (metered, error) {
 	if len(args) == 0 {
 		return metered{}, nil
 	}
-	return oneMetered(cmd, args)
-}
-
-func oneMetered(cmd *cobra.Command, args []string) (metered, error) {
-	if n, err := name(cmd, args, ihpas); err == nil {
-		return metered{ihpas, n}, nil
-	}
-	n, err := name(cmd, args, hpas)
-	return metered{hpas, n}, err
+	of, n, err := oneOf(cmd, args, hpas, ihpas)
+	return metered{of, n}, err
 }
 
 // specs are the metrics that the object asks for, and what it scales.
@@ -176,6 +170,7 @@ func (r *reader) specs(ctx context.Context, of metered) (metrics []autoscalingv2
 			}
 		}
 	}
+	metrics = append(metrics, stability.Metrics(o.Spec.StabilityCheckers)...)
 	ref := o.Spec.ScaleTargetRef
 	return metrics, autoscalingv2.CrossVersionObjectReference{APIVersion: ref.APIVersion, Kind: ref.Kind, Name: ref.Name}, err
 }
@@ -205,15 +200,22 @@ func (r *reader) samples(ctx context.Context, of metered) (*tide.SampleList, []s
 	var missing []string
 	all := list.Items
 	list.Items = []tide.Sample{}
+	listed := map[metric]bool{}
 	for _, spec := range specs {
+		m := identify(spec)
+		m.target = ""
+		if listed[m] { // stability checkers often watch what providers follow
+			continue
+		}
+		listed[m] = true
 		found := false
 		for _, s := range all {
-			if m := identify(spec); m.collects(s.Query, target) {
+			if m.collects(s.Query, target) {
 				list.Items, found = append(list.Items, s), true
 			}
 		}
 		if !found {
-			missing = append(missing, identify(spec).uncollected(of.of.short))
+			missing = append(missing, m.uncollected(of.of.short))
 		}
 	}
 	return list, missing, nil
@@ -303,8 +305,10 @@ func (p printer) samples(list *tide.SampleList) error {
 		rows = append(rows, []string{s.Query.Metric, s.Query.Type, s.Query.Collector, dash(s.Value), count(s.Pods), state, age,
 			duration.HumanDuration(s.MaxAge.Duration), dash(s.Cause)})
 	}
-	table(p.out, rows)
-	return nil
+	var b strings.Builder
+	table(&b, rows)
+	_, err := io.WriteString(p.out, trim(b.String()))
+	return err
 }
 
 // answers are what the metrics APIs say to an autoscaler.

@@ -1,13 +1,16 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	clocktesting "k8s.io/utils/clock/testing"
 	"sigs.k8s.io/yaml"
 
 	tide "github.com/kubetide/kubetide/api/tide/v1alpha1"
@@ -31,7 +34,7 @@ func document(t *testing.T, text string) any {
 	return out
 }
 
-// metricsOfCart are an HPA with a metric of each type, and what is collected for it and others.
+// metricsOfCart are an HPA with a metric of each type, an IHPA with stability checkers, and what is collected for them and others.
 func metricsOfCart(t *testing.T) map[string]answer {
 	t.Helper()
 	const discovered = `
@@ -66,6 +69,30 @@ spec:
   - {type: Pods, pods: {metric: {name: requests}, target: {type: AverageValue, averageValue: "10"}}}
   - {type: Object, object: {metric: {name: rps}, describedObject: {apiVersion: networking.k8s.io/v1, kind: Ingress, name: cart}, target: {type: Value, value: "1k"}}}
   - {type: Resource, resource: {name: cpu, target: {type: Utilization, averageUtilization: 80}}}`)},
+		ihpaPath: {200, document(t, `
+kind: IntelligentHorizontalPodAutoscaler
+apiVersion: autoscaling.kapacitystack.io/v1alpha1
+metadata: {name: cart, namespace: shop}
+spec:
+  scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: cart}
+  maxReplicas: 9
+  portraitProviders:
+  - type: Dynamic
+    dynamic:
+      portraitType: Reactive
+      algorithm: {type: KubeHPA}
+      metrics:
+      - {type: External, external: {metric: {name: queue-length, selector: {matchLabels: {type: sqs-queue-length}}}, target: {type: AverageValue, averageValue: "30"}}}
+  stabilityCheckers:
+  - type: External
+    stabilizationAction: Pause
+  - type: Metrics
+    stabilizationAction: Rollback
+    metrics:
+      metrics:
+      - {operator: GreaterThan, type: External, external: {metric: {name: queue-length, selector: {matchLabels: {type: sqs-queue-length}}}, target: {type: Value, value: "900"}}}
+      - {operator: GreaterThan, type: Object, object: {metric: {name: rps}, describedObject: {apiVersion: networking.k8s.io/v1, kind: Ingress, name: cart}, target: {type: Value, value: "1k"}}}
+      - {operator: GreaterThan, type: External, external: {metric: {name: failures}, target: {type: Value, value: "5"}}}`)},
 		samplesPath: {200, document(t, `
 kind: SampleList
 apiVersion: tide.kubetide.io/v1alpha1
@@ -129,13 +156,18 @@ func TestMetricsOfAnAutoscaler(t *testing.T) {
 		"what an HPA asks for": {"metrics list hpa/cart", 0,
 			[]string{"queue-length  External  sqs        60     -     Fresh                   4s   30s      -\n", "requests      Pods      json-path  1500m  2", "Prometheus: connection refused"},
 			[]string{"prometheus  ", "     3  "}, []string{"metric cpu is not collected: metrics-server answers it for HPAs"}},
+		"what an IHPA and its stability checkers ask for, each once": {"metrics list ihpa/cart", 0,
+			[]string{"CAUSE\nqueue-length  External  sqs        60     -     Fresh                   4s   30s      -\nrps           Object    skipper    -      -     Stale (fallback: Held)  5m"},
+			[]string{"requests", "prometheus  "}, []string{"metric failures of type External is not collected"}},
+		"a type of which nothing is collected": {"metrics list deployment/cart", 2, nil, nil,
+			[]string{"what it is about is hpa (HorizontalPodAutoscaler) and ihpa (IntelligentHorizontalPodAutoscaler)\n"}},
 		"what is asked for as JSON": {"metrics list hpa cart -o json", 0, []string{`"kind": "SampleList"`, `"cause": "Prometheus: connection refused\u001b[2J"`}, []string{`"type=other"`}, []string{"metric cpu"}},
 		"what the APIs answer": {"metrics query hpa/cart", 1,
 			[]string{"queue-length  External  30 a pod  -           60     4s\n", "requests      Pods      10 a pod  Pod/cart-2  2      9s", "connection refused", "cpu           Resource  80%       -           -      -    metrics-server's"},
 			nil, []string{"1 of 4 metrics have no answer"}},
 		"what the APIs answer as YAML":    {"metrics query hpa/cart -o yaml", 1, []string{"kind: MetricAnswers\n", "path: " + podsPath + "?labelSelector=app%3Dcart\n", "path: " + externalPath + "?labelSelector=type%3Dsqs-queue-length\n"}, nil, []string{"1 of 4"}},
 		"an HPA that is not there":        {"metrics list hpa/other", 1, nil, nil, []string{"could not find the requested resource"}},
-		"a type that asks for no metrics": {"metrics query deployment/cart", 2, nil, nil, []string{"what it is about is hpa (HorizontalPodAutoscaler) and ihpa"}},
+		"a type that asks for no metrics": {"metrics query deployment/cart", 2, nil, nil, []string{"what it is about is hpa (HorizontalPodAutoscaler)\n"}},
 		"the APIs about an IHPA":          {"metrics query ihpa/cart", 2, nil, nil, []string{"does not go through the metrics APIs: kubectl tide metrics list ihpa/cart shows it"}},
 		"no autoscaler":                   {"metrics query", 2, nil, nil, []string{"name one object"}},
 		"an unknown command":              {"metrics show", 2, nil, nil, []string{`there is no command "show"; see kubectl tide metrics --help`}},
@@ -166,6 +198,22 @@ func TestMetricsOfAnAutoscaler(t *testing.T) {
 				t.Errorf("error output %q", errs)
 			}
 		})
+	}
+}
+
+// fullDisk takes nothing.
+type fullDisk struct{}
+
+func (fullDisk) Write([]byte) (int, error) { return 0, syscall.ENOSPC }
+
+func TestMetricsThatCannotBeWrittenAreAnError(t *testing.T) {
+	c := newCluster(t, metricsOfCart(t))
+	for _, args := range []string{"metrics list", "metrics list hpa/cart -o json", "metrics query hpa/cart"} {
+		var errs bytes.Buffer
+		p := plugin{out: fullDisk{}, err: &errs, clock: clocktesting.NewFakePassiveClock(noon), zone: time.UTC}
+		if code := p.run(append([]string{"--kubeconfig=" + c.kubeconfig}, strings.Fields(args)...)); code != exitFailed || !strings.Contains(errs.String(), "no space left on device") {
+			t.Errorf("%s: exit code %d, %q", args, code, errs.String())
+		}
 	}
 }
 

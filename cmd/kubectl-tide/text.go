@@ -196,7 +196,7 @@ func dash(text string) string {
 }
 
 // table aligns the columns.
-func table(to io.Writer, rows [][]string) {
+func table(to *strings.Builder, rows [][]string) {
 	w := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
 	for _, cells := range rows {
 		for i := range cells {
