@@ -62,7 +62,7 @@ var elsewhere = map[string][]string{
 		helmInstalls,
 	},
 	"docs/cluster.md": {"kubectl has no way to the servers' admin port in the lab"},
-	"docs/explain.md": {"it downloads the plugin"},
+	"docs/explain.md": {"it builds the plugin, which is there already"},
 	"docs/how-to/moving-from-kapacity.md": {
 		helmInstalls,
 		"Kapacity is not there",
@@ -96,11 +96,13 @@ var elsewhere = map[string][]string{
 		"the lab's Kubetide has one server, and its nodes have all that other tests run",
 	},
 	"docs/how-to/upgrading.md":  {helmInstalls, helmInstalls},
-	"docs/operations.md":        {helmInstalls},
+	"docs/operations.md":        {helmInstalls, "it would take away the Kubetide that all other tests use"},
 	"docs/stackset-terminal.md": {"it goes on until Ctrl-C"},
 	"docs/start.md": {
+		"make demo starts a lab of its own, which test/demo tests",
 		"it builds and pushes an image",
 		"it builds the plugin, which is there already",
+		"each page has a namespace already, which kubectl takes",
 	},
 }
 

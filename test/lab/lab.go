@@ -84,6 +84,7 @@ type Lab struct {
 	kubelet  *kubelet.Kubelet
 	dns      *dns.Server
 	began    time.Time
+	audited  audited
 
 	mu         sync.Mutex
 	components []*component
@@ -277,9 +278,9 @@ func (l *Lab) configOf(user string) *rest.Config {
 	}
 }
 
-// Env is what a command inside needs in its environment to work with the lab: KUBECONFIG, and a PATH with kubectl.
-func (l *Lab) Env() []string {
-	return []string{"KUBECONFIG=" + l.KubeconfigPath(), "PATH=" + filepath.Dir(l.binaries["kubectl"]) + ":" + os.Getenv("PATH")}
+// Env is what a command inside needs in its environment to work with the lab: KUBECONFIG, and a PATH with kubectl before the given one.
+func (l *Lab) Env(path string) []string {
+	return []string{"KUBECONFIG=" + l.KubeconfigPath(), "PATH=" + filepath.Dir(l.binaries["kubectl"]) + ":" + path}
 }
 
 // Client returns an administrator's client.

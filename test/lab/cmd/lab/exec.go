@@ -96,7 +96,7 @@ func serveOne(conn *net.UnixConn, l *lab.Lab) (int, error) {
 	if err != nil || len(streams) != 3 {
 		return 0, fmt.Errorf("receive the standard streams: got %d: %w", len(streams), err)
 	}
-	cmd := &exec.Cmd{Args: r.Args, Dir: r.Dir, Env: append(r.Env, l.Env()...)}
+	cmd := &exec.Cmd{Args: r.Args, Dir: r.Dir, Env: append(r.Env, l.Env(pathIn(r.Env))...)}
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = streams[0], streams[1], streams[2]
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if cmd.Path, err = lookPath(r.Args[0], cmd.Env); err != nil {
@@ -145,18 +145,22 @@ func receivedFiles(rights []byte) ([]*os.File, error) {
 	return files, nil
 }
 
-// lookPath finds a command in the PATH of the environment that it will have.
-func lookPath(name string, env []string) (string, error) {
-	if strings.Contains(name, "/") {
-		return name, nil
-	}
-	var path string
+// pathIn is the PATH of the environment.
+func pathIn(env []string) (path string) {
 	for _, pair := range env {
 		if value, ok := strings.CutPrefix(pair, "PATH="); ok {
 			path = value
 		}
 	}
-	for _, dir := range filepath.SplitList(path) {
+	return path
+}
+
+// lookPath finds a command in the PATH of the environment that it will have.
+func lookPath(name string, env []string) (string, error) {
+	if strings.Contains(name, "/") {
+		return name, nil
+	}
+	for _, dir := range filepath.SplitList(pathIn(env)) {
 		file := filepath.Join(dir, name)
 		if info, err := os.Stat(file); err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
 			return file, nil

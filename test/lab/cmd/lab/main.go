@@ -61,7 +61,7 @@ Pods are played by kwok; those whose image is given with --image run as real pro
 		Example: `  lab up --metrics-server
   export KUBECONFIG=$(lab kubeconfig)
   kubectl get nodes
-  lab exec -- curl http://10.244.0.5:8080/   # pod addresses answer only inside
+  lab exec -- bash                           # a shell inside, where pod addresses answer
   lab down`,
 		SilenceUsage: true, SilenceErrors: true,
 	}
