@@ -12,6 +12,7 @@ import (
 	"time"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
+	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -348,6 +349,9 @@ func TestTheMetricsAPIsAskWhoIsCalling(t *testing.T) {
 		Subjects:   []rbacv1.Subject{{Kind: "ServiceAccount", Namespace: ns, Name: "reader"}},
 	}, metav1.CreateOptions{})
 	must(t, err)
+	for _, group := range []string{"custom.metrics.k8s.io", "external.metrics.k8s.io"} {
+		allowed(t, "system:serviceaccount:"+ns+":reader", authorizationv1.ResourceAttributes{Namespace: ns, Verb: "list", Group: group, Resource: "nothing"})
+	}
 
 	token := func(name string) string {
 		request, err := kube.CoreV1().ServiceAccounts(ns).CreateToken(t.Context(), name, &authenticationv1.TokenRequest{}, metav1.CreateOptions{})

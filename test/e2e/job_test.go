@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -52,6 +53,10 @@ func TestAnExternalAlgorithmIsRunAndFollowed(t *testing.T) {
 	must(t, err)
 	_, err = kube.RbacV1().RoleBindings(ns).Create(t.Context(), bind("edit", jobs, "default"), metav1.CreateOptions{})
 	must(t, err)
+	for _, verb := range []string{"get", "list", "watch"} {
+		allowed(t, kubetideUser, authorizationv1.ResourceAttributes{Namespace: ns, Verb: verb, Resource: "configmaps"})
+	}
+	allowed(t, "system:serviceaccount:"+jobs+":default", authorizationv1.ResourceAttributes{Namespace: ns, Verb: "patch", Resource: "configmaps"})
 	forecast := func(replicas int) *corev1.ConfigMap {
 		return &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: ns}, Data: map[string]string{"result.yaml": fmt.Sprintf(`
 apiVersion: v1

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	authorizationv1 "k8s.io/api/authorization/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -323,6 +324,20 @@ func wantReplicas(t *testing.T, ns, kind, name string, want int32) func() error 
 		}
 		return nil
 	}
+}
+
+// allowed waits until the API server lets the user do it: it reads a new binding a moment after it has stored it.
+func allowed(t *testing.T, user string, what authorizationv1.ResourceAttributes) {
+	t.Helper()
+	eventually(t, 10*time.Second, func() error {
+		review, err := kube.AuthorizationV1().SubjectAccessReviews().Create(t.Context(), &authorizationv1.SubjectAccessReview{
+			Spec: authorizationv1.SubjectAccessReviewSpec{User: user, ResourceAttributes: &what},
+		}, metav1.CreateOptions{})
+		if err == nil && !review.Status.Allowed {
+			err = fmt.Errorf("%s may not %s %s/%s in %s yet", user, what.Verb, what.Group, what.Resource, what.Namespace)
+		}
+		return err
+	})
 }
 
 // event is what kubectl describe shows of one.

@@ -223,7 +223,9 @@ func segmentOf(ctx context.Context, ns, stack string) traffic.Segment {
 
 var builtPlugin = sync.OnceValues(func() (string, error) {
 	binary := filepath.Join(cluster.Dir(), "kubectl-tide")
-	if out, err := exec.CommandContext(context.Background(), "go", "build", "-o", binary, "../../cmd/kubectl-tide").CombinedOutput(); err != nil {
+	build := exec.CommandContext(context.Background(), "go", "build", "-o", binary, "../../cmd/kubectl-tide")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0") // as make build does
+	if out, err := build.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build the plugin: %w\n%s", err, out)
 	}
 	return binary, nil

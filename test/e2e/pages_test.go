@@ -25,8 +25,7 @@ import (
 
 const (
 	repository = "../.."
-	// forBlock is how long one block may take, forPage how long all of a page.
-	forBlock, forPage = time.Minute, 3 * time.Minute
+	forBlock   = time.Minute // how long one block of a page may take; how long a page may, its blocks say
 )
 
 // documentation are the pages for users with the blocks that do something, by their paths from the repository's root.
@@ -111,9 +110,9 @@ func touchesKubetide(does []blocks.Block) bool {
 	})
 }
 
-// mendKubetide installs Kubetide as the other tests have it.
+// mendKubetide installs Kubetide as the other tests have it. Each step has a time-out; they and half a minute to apply make up the whole one.
 func mendKubetide(t *testing.T) {
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), (30+90+60+60)*time.Second)
 	defer cancel()
 	for _, args := range [][]string{
 		{"apply", "--server-side", "--force-conflicts", "-k", filepath.Join(cluster.Dir(), "overlay")},
@@ -154,10 +153,8 @@ func runPage(t *testing.T, name string, does []blocks.Block) {
 		})
 	}
 	r := newReader(t, name)
-	ctx, cancel := context.WithTimeout(t.Context(), forPage)
-	defer cancel()
 	for _, b := range does {
-		r.do(ctx, b)
+		r.do(b)
 	}
 }
 
@@ -252,8 +249,10 @@ func newReader(t *testing.T, page string) reader {
 }
 
 // do does what the block says, and ends the test if it cannot be done.
-func (r reader) do(ctx context.Context, b blocks.Block) {
+func (r reader) do(b blocks.Block) {
 	r.t.Helper()
+	ctx, cancel := context.WithTimeout(r.t.Context(), forBlock)
+	defer cancel()
 	try := func(err error) {
 		r.t.Helper()
 		if err != nil {
@@ -286,10 +285,7 @@ func (r reader) do(ctx context.Context, b blocks.Block) {
 			try(once())
 			return
 		}
-		// Readers are slower than Kubetide; this one may look again.
-		ctx, cancel := context.WithTimeout(ctx, forBlock)
-		defer cancel()
-		try(soon(ctx, once))
+		try(soon(ctx, once)) // readers are slower than Kubetide; this one may look again
 	}
 }
 
@@ -324,8 +320,6 @@ func warned(answer string) error {
 
 // bash runs commands, which must end by themselves and well, and returns what they printed. The error has it too.
 func (r reader) bash(ctx context.Context, commands, input string) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, forBlock)
-	defer cancel()
 	cmd := exec.CommandContext(ctx, "bash", "-e", "-c", commands)
 	cmd.Dir, cmd.Env, cmd.Stdin = r.dir, r.env, strings.NewReader(input)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}

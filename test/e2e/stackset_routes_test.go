@@ -74,6 +74,14 @@ func TestTrafficMovesByRouteGroups(t *testing.T) {
 		eventually(t, 30*time.Second, s.has(weights))
 		l.more(t, 300)
 	}
+	eventually(t, 30*time.Second, func() error {
+		last := counts["shop-v1"].Load()
+		l.more(t, 100)
+		if n := counts["shop-v1"].Load() - last; n > 0 {
+			return fmt.Errorf("the router has not read the last routes: shop-v1 had %d of 100 requests", n)
+		}
+		return nil
+	})
 	before := counts["shop-v1"].Load()
 	l.more(t, 300)
 	l.stop()

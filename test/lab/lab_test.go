@@ -439,6 +439,15 @@ func TestTheCommandRunsASecondLabAndLeavesNothing(t *testing.T) {
 	if string(inside) != outside || !errors.As(err, &exit) || exit.ExitCode() != 7 {
 		t.Errorf("kubectl inside the second lab: %q, %v", inside, err)
 	}
+	plugins := t.TempDir()
+	if err := os.WriteFile(filepath.Join(plugins, "kubectl-hello"), []byte("#!/bin/sh\necho hello\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	hello := command(t, state, "exec", "--", "kubectl", "hello")
+	hello.Env = append(hello.Env, "PATH="+plugins+":"+os.Getenv("PATH"))
+	if out, err := hello.Output(); string(out) != "hello\n" || err != nil {
+		t.Errorf("a kubectl plugin in the caller's PATH: %q, %v", out, err)
+	}
 
 	// A crash: the kernel ends everything inside with the outer process.
 	data, err := os.ReadFile(filepath.Join(filepath.Dir(kubeconfig), "pid"))

@@ -124,7 +124,7 @@ func (w world) kubectl(args ...string) string {
 func (w world) helm(args ...string) string {
 	w.Helper()
 	cmd := exec.CommandContext(w.Context(), w.helmBin, args...)
-	cmd.Env = append(w.cluster.Env(), "HELM_CACHE_HOME="+w.cluster.Dir(), "HELM_CONFIG_HOME="+w.cluster.Dir(), "HELM_DATA_HOME="+w.cluster.Dir())
+	cmd.Env = append(w.cluster.Env(os.Getenv("PATH")), "HELM_CACHE_HOME="+w.cluster.Dir(), "HELM_CONFIG_HOME="+w.cluster.Dir(), "HELM_DATA_HOME="+w.cluster.Dir())
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		w.Fatalf("helm %s: %v\n%s\n%s", strings.Join(args, " "), err, out, w.state())
@@ -269,7 +269,7 @@ func start(t *testing.T) world {
 	t.Cleanup(cluster.Stop)
 	binary := filepath.Join(cluster.Dir(), "kubetide")
 	compile := exec.CommandContext(ctx, "go", "build", "-o", binary, "./cmd/kubetide")
-	compile.Dir = root
+	compile.Dir, compile.Env = root, append(os.Environ(), "CGO_ENABLED=0") // as the image has it
 	if out, err := compile.CombinedOutput(); err != nil {
 		t.Fatalf("build kubetide: %v\n%s", err, out)
 	}
