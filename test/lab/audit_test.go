@@ -13,8 +13,10 @@ import (
 
 // auditFile is an audit log that grows by answers each ten milliseconds after the one before, of which neighbors change places.
 type auditFile struct {
-	name    string
-	written []time.Time // by line
+	name     string
+	begins   time.Time
+	disorder int         // how many lines apart neighbors may be
+	written  []time.Time // by line
 }
 
 var firstAnswer = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
@@ -42,11 +44,11 @@ func (f *auditFile) grow(t *testing.T, lines int) {
 	t.Helper()
 	from := len(f.written)
 	for i := range lines {
-		f.written = append(f.written, firstAnswer.Add(time.Duration(from+i)*10*time.Millisecond))
+		f.written = append(f.written, f.begins.Add(time.Duration(from+i)*10*time.Millisecond))
 	}
-	for range lines { // up to two seconds out of order
+	for range lines {
 		i := from + rand.IntN(lines)
-		j := min(i+rand.IntN(200), from+lines-1)
+		j := min(i+rand.IntN(f.disorder+1), from+lines-1)
 		f.written[i], f.written[j] = f.written[j], f.written[i]
 	}
 	var text strings.Builder
@@ -76,12 +78,14 @@ func (f *auditFile) wantRead(t *testing.T, log *audited, since time.Time) {
 		got = append(got, r.URI)
 	}
 	if want := f.since(since); !slices.Equal(got, want) {
-		t.Fatalf("since line %v: %d answers are read, want %d: %.100v, want %.100v", since.Sub(firstAnswer)/(10*time.Millisecond), len(got), len(want), got, want)
+		t.Fatalf("since %v: %d answers are read, want %d: lines %v, want %v", since.Sub(f.begins), len(got), len(want), got[:min(9, len(got))], want[:min(9, len(want))])
 	}
 }
 
 func TestTheAuditLogIsReadFromWhereItMatters(t *testing.T) {
-	newFile := func(t *testing.T) *auditFile { return &auditFile{name: filepath.Join(t.TempDir(), "audit.jsonl")} }
+	newFile := func(t *testing.T) *auditFile {
+		return &auditFile{name: filepath.Join(t.TempDir(), "audit.jsonl"), begins: firstAnswer, disorder: 200}
+	}
 
 	t.Run("each answer since a time, in the file's order, while the log grows", func(t *testing.T) {
 		f, log := newFile(t), &audited{}
@@ -98,6 +102,20 @@ func TestTheAuditLogIsReadFromWhereItMatters(t *testing.T) {
 		f.wantRead(t, log, firstAnswer.Add(24*time.Hour))
 		if len(log.known) < 3 {
 			t.Errorf("of %d lines only %d places are known", len(f.written), len(log.known))
+		}
+	})
+
+	t.Run("each answer since a place, from it and the line before on", func(t *testing.T) {
+		f, log := newFile(t), &audited{}
+		f.disorder = 0
+		f.grow(t, 8000)
+		f.wantRead(t, log, firstAnswer.Add(79*time.Second))
+		if len(log.known) < 3 {
+			t.Errorf("of %d lines only %d places are known", len(f.written), len(log.known))
+		}
+		for _, p := range log.known {
+			f.wantRead(t, log, p.latest)
+			f.wantRead(t, log, p.latest.Add(1))
 		}
 	})
 
@@ -169,8 +187,8 @@ func TestTheAuditLogIsReadFromWhereItMatters(t *testing.T) {
 		if err := os.Rename(f.name, f.name+".1"); err != nil {
 			t.Fatal(err)
 		}
-		f.written = nil
+		f.written, f.begins = nil, firstAnswer.Add(time.Hour)
 		f.grow(t, 4000)
-		f.wantRead(t, log, firstAnswer.Add(time.Second))
+		f.wantRead(t, log, f.begins.Add(time.Second))
 	})
 }
