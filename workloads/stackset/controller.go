@@ -237,6 +237,9 @@ func (r *round) makeStack(ctx context.Context, stacks []zalando.Stack) (*zalando
 	return stack, nil
 }
 
+// forever is in seconds; what is longer means the same, and a Duration cannot hold all of it.
+const forever = 100 * 365 * 24 * 60 * 60
+
 // decide asks who gets which share of the traffic, how many pods, and who goes.
 func (r *round) decide() {
 	set := stacktraffic.StackSet{MinReadyPercent: r.set.Spec.MinReadyPercent}
@@ -248,7 +251,7 @@ func (r *round) decide() {
 		set.Weights = append(set.Weights, stacktraffic.Weight{Stack: t.StackName, Weight: t.Weight})
 	}
 	if ttl := r.set.Spec.StackLifecycle.ScaledownTTLSeconds; ttl != nil {
-		set.ScaledownTTL = max(time.Nanosecond, time.Duration(*ttl)*time.Second) // 0 is meant, and not the default
+		set.ScaledownTTL = max(time.Nanosecond, time.Duration(min(*ttl, forever))*time.Second) // 0 is meant, and not the default
 	}
 	if limit := r.set.Spec.StackLifecycle.Limit; limit != nil {
 		set.Limit = int(*limit)

@@ -2,10 +2,13 @@ package stackset
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"maps"
 	"math"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -252,6 +255,46 @@ func TestATimeToLiveOfZeroIsNotTheDefault(t *testing.T) {
 	w.clock.SetTime(w.clock.Now().Add(20 * time.Second)) // routers have seen that it has no traffic
 	w.settle(c)
 	if d := get(w, "shop-v1", &appsv1.Deployment{}); *d.Spec.Replicas != 0 {
+		t.Errorf("%d pods", *d.Spec.Replicas)
+	}
+}
+
+// Nobody knows what came of a request whose connection broke, so it is sent again, though nothing that is watched has changed.
+func TestAWriteWithoutAnAnswerIsSentAgain(t *testing.T) {
+	for name, broken := range map[string]error{
+		"the connection ended":     &url.Error{Op: "Post", URL: "https://10.96.0.1", Err: io.EOF},
+		"within the answer":        fmt.Errorf("unexpected error when reading response body: %w", io.ErrUnexpectedEOF),
+		"the API server is silent": &url.Error{Op: "Post", URL: "https://10.96.0.1", Err: context.DeadlineExceeded},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w, c := two(t, 0, 100, autoscaled(2, 5))
+			w.drop("shop-v2", &autoscalingv2.HorizontalPodAutoscaler{})
+			w.admit = func(o client.Object) error {
+				if _, is := o.(*autoscalingv2.HorizontalPodAutoscaler); is {
+					return broken
+				}
+				return nil
+			}
+			request := reconcile.Request{NamespacedName: client.ObjectKey{Namespace: ns, Name: "shop"}}
+			if _, err := c.Reconcile(t.Context(), request); !errors.Is(err, broken) {
+				t.Errorf("it is not sent again: %v", err)
+			}
+			w.admit = func(client.Object) error { return nil }
+			w.settle(c)
+			if !w.has("shop-v2", &autoscalingv2.HorizontalPodAutoscaler{}) {
+				t.Error("it is not there")
+			}
+		})
+	}
+}
+
+func TestATimeToLiveMayBeLongerThanADurationHolds(t *testing.T) {
+	w, c := two(t, 0, 100, autoscaled(2, 5), func(s *zalando.StackSet) {
+		s.Spec.StackLifecycle = zalando.StackLifecycle{ScaledownTTLSeconds: ptr.To[int64](math.MaxInt64)}
+	})
+	w.clock.SetTime(w.clock.Now().Add(24 * time.Hour))
+	w.settle(c)
+	if d := get(w, "shop-v1", &appsv1.Deployment{}); *d.Spec.Replicas != 2 {
 		t.Errorf("%d pods", *d.Spec.Replicas)
 	}
 }

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
+	"net"
 	"slices"
 	"strings"
 
@@ -145,10 +147,16 @@ func (r *round) note(v *version, reason string, err error) {
 		f.message, f.err = "", fmt.Errorf("stack %s: %w", v.Stack.Name, err)
 	case errors.Is(err, errTaken):
 		r.wake(r.now.Add(lookAgain))
-	case apierrors.ReasonForError(err) != metav1.StatusReasonUnknown && !refused(err):
+	case (apierrors.ReasonForError(err) != metav1.StatusReasonUnknown || unanswered(err)) && !refused(err):
 		f.err = fmt.Errorf("stack %s: %w", v.Stack.Name, err)
 	}
 	v.failures = append(v.failures, f)
+}
+
+// unanswered tells that the request may not have come to the API server, or its answer not to here.
+func unanswered(err error) bool {
+	var network net.Error
+	return errors.As(err, &network) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
 // refused tells that the API server will not take it, however often it is sent.

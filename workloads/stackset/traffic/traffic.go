@@ -79,7 +79,7 @@ type Outcome struct {
 	NotReady string
 	// Prescaling is what to hold, and how that came about.
 	Prescaling prescale.Decision
-	// ScaledDown tells that it has been without traffic for long enough to lose its pods and its autoscaler.
+	// ScaledDown tells that it has been without traffic for long enough to lose its pods and its autoscaler. A Stack without a way in keeps them.
 	ScaledDown bool
 	// Remove tells that it is to be deleted: more Stacks without traffic are there than should be kept.
 	Remove bool
@@ -218,9 +218,15 @@ func intake(set StackSet) (map[string]float64, []string) {
 	return asked, problems
 }
 
-// fallback is the Stack that gets all traffic when nobody is asked to: the one that had some last, or else the oldest.
+// fallback is the Stack that gets all traffic when nobody is asked to: of those with a way in the one that had some last, or else the oldest.
 func fallback(stacks []Stack) string {
 	return slices.MinFunc(stacks, func(a, b Stack) int {
+		if a.HasIngress != b.HasIngress {
+			if a.HasIngress {
+				return -1
+			}
+			return 1
+		}
 		if byLoss := b.NoTrafficSince.Compare(a.NoTrafficSince); byLoss != 0 { // the zero time is the earliest
 			return byLoss
 		}
@@ -309,11 +315,12 @@ func (d *Decision) scaleDown(set StackSet, now time.Time) {
 		if o.NoTrafficSince.IsZero() {
 			o.NoTrafficSince = now
 		}
-		if now.Sub(o.NoTrafficSince) > ttl {
+		switch {
+		case now.Sub(o.NoTrafficSince) <= ttl:
+			d.wake(o.NoTrafficSince.Add(ttl + time.Millisecond))
+		case s.HasIngress: // without a way in, it has its pods for something else
 			o.ScaledDown = true
-			continue
 		}
-		d.wake(o.NoTrafficSince.Add(ttl + time.Millisecond))
 	}
 }
 

@@ -32,6 +32,8 @@ func partly(actual float64, n, ready int32) Stack {
 	return s
 }
 
+func noWayIn(s Stack) Stack { s.HasIngress = false; return s }
+
 func idle(s Stack, d time.Duration) Stack { s.NoTrafficSince = ago(d); return s }
 
 func aged(s Stack, d time.Duration) Stack { s.Created = ago(d); return s }
@@ -113,6 +115,9 @@ func TestTrafficIsSwitchedAsAWholeOrNotAtAll(t *testing.T) {
 			stacks: []Stack{aged(none(10), 5*time.Minute), aged(none(30), time.Hour), aged(none(60), 5*time.Minute)}, weights: []float64{0, 0, 0}, desired: []int{0, 100, 0}, actual: []int{10, 30, 60}, err: "stacks not ready: foo-v2"},
 		"no weights at all: the fallback": {
 			stacks: []Stack{aged(pods(100, 1), time.Hour), aged(pods(0, 1), time.Minute)}, desired: []int{100, 0}, actual: []int{100, 0}},
+		"nobody has traffic, and the one that had some last has no way in": {
+			stacks: []Stack{idle(none(0), time.Hour), noWayIn(idle(none(0), time.Minute)), idle(none(0), 2*time.Hour)}, weights: []float64{0, 0, 0},
+			desired: []int{100, 0, 0}, actual: []int{100, 0, 0}},
 		"negative weights count as 0": {
 			stacks: []Stack{pods(100, 1), pods(0, 1)}, weights: []float64{50, -50}, desired: []int{100, 0}, actual: []int{100, 0}},
 		"weights that are no numbers count as 0": {
@@ -287,8 +292,19 @@ func TestAStackIsScaledDownAfterItsTime(t *testing.T) {
 	}
 }
 
+// A Stack that was made while its StackSet had no way in works for something else, and goes on doing so beside older ones that have one.
+func TestAStackWithoutAWayInKeepsItsPods(t *testing.T) {
+	set := stackSet([]Stack{pods(100, 1), noWayIn(idle(pods(0, 1), time.Hour)), idle(pods(0, 1), time.Hour)}, 100)
+	d := Decide(set, now)
+	if d.Stacks[1].ScaledDown || !d.Stacks[2].ScaledDown {
+		t.Errorf("scaled down without a way in: %t, with one: %t", d.Stacks[1].ScaledDown, d.Stacks[2].ScaledDown)
+	}
+	if !d.Next.IsZero() {
+		t.Errorf("looked at again at %v", d.Next)
+	}
+}
+
 func TestTheStacksThatLostTheirTrafficFirstAreRemoved(t *testing.T) {
-	noWayIn := func(s Stack) Stack { s.HasIngress = false; return s }
 	for name, row := range map[string]struct {
 		stacks  []Stack
 		limit   int
