@@ -608,6 +608,53 @@ func TestDynamicPortraits(t *testing.T) {
 	expect(w, kapacity.ConditionPortraitsHealthy, metav1.ConditionFalse, kapacity.ReasonProviderFailed, "shop/nginx-predictive: status.portraitData")
 }
 
+// What a portrait said of one workload says nothing of another.
+func TestAnotherTargetDoesNotInheritThePortrait(t *testing.T) {
+	other := enginetest.StatefulSet(6, appsv1.ParallelPodManagement)
+	other.Name = "other"
+	other.Spec.Selector.MatchLabels = enginetest.Labels()
+	o := enginetest.IHPAOf("Deployment", nil, kapacity.HorizontalPortraitProvider{Type: kapacity.DynamicProvider, Priority: 1,
+		Dynamic: &kapacity.DynamicHorizontalPortraitProvider{PortraitSpec: kapacity.PortraitSpec{PortraitType: kapacity.PredictivePortrait}}})
+	key := client.ObjectKey{Namespace: enginetest.Namespace, Name: "nginx-predictive"}
+	w := world(t, enginetest.Deployment(3), other, o)
+	w.Advance(0)
+	say := func(replicas int32) {
+		t.Helper()
+		w.Simulate(func() {
+			hp := &kapacity.HorizontalPortrait{}
+			w.Must(w.Client.Get(w.Context(), key, hp))
+			hp.Status.PortraitData = &kapacity.PortraitData{Type: kapacity.StaticPortraitData, Static: &kapacity.StaticPortrait{Replicas: replicas}}
+			w.Must(w.Client.Status().Update(w.Context(), hp))
+		})
+		w.Advance(0)
+	}
+	pods := func() map[bool]int {
+		count := map[bool]int{}
+		for _, p := range w.Pods() {
+			count[strings.HasPrefix(p.Name, "other")]++
+		}
+		return count
+	}
+	say(2)
+	w.Edit(func(o *kapacity.IntelligentHorizontalPodAutoscaler) {
+		o.Spec.ScaleTargetRef.Kind, o.Spec.ScaleTargetRef.Name = "StatefulSet", "other"
+	})
+	w.Advance(0)
+	w.Advance(time.Minute)
+	if diff := cmp.Diff(map[bool]int{false: 2, true: 6}, pods()); diff != "" {
+		t.Errorf("pods (-want +got):\n%s\n%s", diff, w.States())
+	}
+	hp := &kapacity.HorizontalPortrait{}
+	w.Must(w.Client.Get(w.Context(), key, hp))
+	if hp.Spec.ScaleTargetRef.Name != "other" || hp.Status.PortraitData != nil {
+		t.Errorf("the portrait is about %v and says %v", hp.Spec.ScaleTargetRef, hp.Status.PortraitData)
+	}
+	say(4)
+	if diff := cmp.Diff(map[bool]int{false: 2, true: 4}, pods()); diff != "" {
+		t.Errorf("pods by the new portrait (-want +got):\n%s\n%s", diff, w.States())
+	}
+}
+
 // C8, law 6.
 func TestNoValidValueKeepsTheReplicasAndSaysSoOnce(t *testing.T) {
 	w := world(t, enginetest.Deployment(7), enginetest.IHPAOf("Deployment", nil, enginetest.Cron(1, 2, "30 12 * * *", "40 12 * * *")))

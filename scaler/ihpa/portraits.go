@@ -57,7 +57,8 @@ func (r *Reconciler) keepPortraits(ctx context.Context, o *kapacity.IntelligentH
 	return out, nil
 }
 
-// keepPortrait creates or patches one. One without an owner is adopted; one of somebody else's is left alone.
+// keepPortrait creates or patches one. One without an owner is adopted; one of somebody else's is left alone. One that is about another
+// workload is made anew: what it says, and what is remembered beside it, is about that one.
 func (r *Reconciler) keepPortrait(ctx context.Context, o *kapacity.IntelligentHorizontalPodAutoscaler, name string, wanted kapacity.PortraitSpec) (*kapacity.HorizontalPortrait, error) {
 	spec := kapacity.HorizontalPortraitSpec{ScaleTargetRef: o.Spec.ScaleTargetRef, PortraitSpec: withTolerances(wanted, o.Spec.Behavior)}
 	hp := &kapacity.HorizontalPortrait{}
@@ -80,6 +81,14 @@ func (r *Reconciler) keepPortrait(ctx context.Context, o *kapacity.IntelligentHo
 	}
 	if !hp.DeletionTimestamp.IsZero() {
 		return nil, fmt.Errorf("HorizontalPortrait %s/%s is being deleted; it is made again once it is gone", hp.Namespace, hp.Name)
+	}
+	if metav1.IsControlledBy(hp, o) && target.Key(hp.Spec.ScaleTargetRef) != target.Key(o.Spec.ScaleTargetRef) {
+		about := hp.Spec.ScaleTargetRef
+		if err := r.Client.Delete(ctx, hp, client.Preconditions{UID: &hp.UID}); client.IgnoreNotFound(err) != nil {
+			return nil, fmt.Errorf("delete HorizontalPortrait %s/%s: %w", hp.Namespace, hp.Name, err)
+		}
+		return nil, fmt.Errorf("HorizontalPortrait %s/%s is about %s %s; it is made anew for %s %s", hp.Namespace, hp.Name, about.Kind, about.Name,
+			o.Spec.ScaleTargetRef.Kind, o.Spec.ScaleTargetRef.Name)
 	}
 	before := hp.DeepCopy()
 	hp = hp.DeepCopy()
