@@ -94,7 +94,10 @@ func TestTheAuditLogIsReadFromWhereItMatters(t *testing.T) {
 			end := time.Duration(len(f.written)) * 10 * time.Millisecond
 			f.wantRead(t, log, firstAnswer.Add(rand.N(end)))
 			f.wantRead(t, log, firstAnswer.Add(end-time.Second))
-			for range log.read(f.name, firstAnswer.Add(rand.N(end))) {
+			for _, err := range log.read(f.name, firstAnswer.Add(rand.N(end))) {
+				if err != nil {
+					t.Error(err)
+				}
 				break // who has seen enough
 			}
 		}
@@ -141,7 +144,10 @@ func TestTheAuditLogIsReadFromWhereItMatters(t *testing.T) {
 		f.wantRead(t, log, last)
 		f.grow(t, 100)
 		f.wantRead(t, log, last)
-		for r := range (&audited{}).read(f.name, last) {
+		for r, err := range (&audited{}).read(f.name, last) {
+			if err != nil {
+				t.Fatal(err)
+			}
 			if r.URI == "0" {
 				return
 			}
