@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -49,7 +50,7 @@ func kubeconfigOf(t *testing.T, web *httptest.Server) string {
 
 type answer struct {
 	code int
-	body any // a string is sent as it is
+	body any // a string is sent as it is; a function is asked for the answer
 }
 
 func newCluster(t *testing.T, answers map[string]answer) *cluster {
@@ -63,6 +64,9 @@ func newCluster(t *testing.T, answers map[string]answer) *cluster {
 		if !ok {
 			http.NotFound(w, r)
 			return
+		}
+		if next, ok := a.body.(func() answer); ok {
+			a = next()
 		}
 		if text, ok := a.body.(string); ok {
 			http.Error(w, text, a.code)
@@ -92,6 +96,26 @@ func status(code int32, reason metav1.StatusReason, kind, message string) answer
 		s.Details = &metav1.StatusDetails{Group: "tide.kubetide.io", Kind: kind, Name: "cart"}
 	}
 	return answer{int(code), s}
+}
+
+// The API server chooses a replica anew for each request, and only the one that leads has records.
+func TestItIsAskedUntilTheLeaderAnswers(t *testing.T) {
+	s := situations(t)["steady"]
+	d := s.explain()
+	history := map[string]any{"kind": "DecisionHistory", "apiVersion": "tide.kubetide.io/v1alpha1", "metadata": d.ObjectMeta, "objectKind": d.ObjectKind, "decisions": []any{s.Record.API()}}
+	for args, leader := range map[string]answer{"explain ihpa/cart": {200, d}, "history ihpa/cart": {200, history}} {
+		var asked atomic.Int32
+		answers := answer{body: func() answer {
+			if asked.Add(1) < tries {
+				return status(503, metav1.StatusReasonServiceUnavailable, "", "this replica takes no decisions; the one that leads is kubetide-1")
+			}
+			return leader
+		}}
+		code, out, errs := newCluster(t, map[string]answer{decisionPath: answers, historyPath: answers}).run(s.Record.Time, strings.Fields(args)...)
+		if code != 0 || errs != "" || !strings.Contains(out, "stays at 4 online") {
+			t.Errorf("%s, asked %d times: exit code %d, %q, %q", args, asked.Load(), code, out, errs)
+		}
+	}
 }
 
 func TestWhatIsAskedAndWhatIsSaidAboutErrors(t *testing.T) {
